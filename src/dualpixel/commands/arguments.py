@@ -1,0 +1,54 @@
+"""Commands made from functions: their arguments and help come from the signature and the docstring."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from dualpixel.errors import DualPixelError
+from dualpixel.hints import near
+
+
+def call(program: str, functions: Mapping[str, Callable[..., Any]], arguments: list[str]) -> None:
+    """Run the function that the first argument names.
+
+    Args:
+        program: what stands before the name in usage lines.
+        functions: name -> function; annotated, documented.
+        arguments: the name, and the function's own arguments.
+
+    Raises:
+        DualPixelError: no such name, or wrong arguments.
+    """
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        lines = [f"usage: {program} {{{','.join(functions)}}} ...", ""]
+        lines += [f"  {one:10} {_summary(function)}" for one, function in functions.items()]
+        print("\n".join(lines))
+        return
+    if name not in functions:
+        raise DualPixelError(f"unknown command '{program} {name}': {near(name, functions)}")
+    call_one(f"{program} {name}", functions[name], arguments[1:])
+
+
+def call_one(program: str, function: Callable[..., Any], arguments: list[str]) -> None:
+    """Run one function with arguments from the command line.
+
+    Raises:
+        DualPixelError: wrong arguments.
+    """
+    parser = ArgumentParser(prog=program, description=_summary(function), exit_on_error=False)
+    parser.add_function_arguments(function, as_positional=True)
+    try:
+        options = parser.parse_args(arguments)
+    except Exception as error:  # jsonargparse raises ArgumentError and others; all of them are the user's arguments
+        raise DualPixelError(f"{program}: {_first_lines(error)}; see {program} --help") from None
+    function(**parser.instantiate_classes(options).as_dict())
+
+
+def _summary(function: Callable[..., Any]) -> str:
+    return (function.__doc__ or "").strip().split("\n")[0]
+
+
+def _first_lines(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

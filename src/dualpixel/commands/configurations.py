@@ -1,0 +1,99 @@
+"""Configuration files of a command: found by name, checked key by key, and errors of the parser put into words."""
+
+import re
+from argparse import ArgumentError
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dualpixel.errors import DualPixelError
+from dualpixel.hints import near
+from dualpixel.paths import find
+from dualpixel.recipes.configuration import check_configuration, merge
+
+SECTIONS = (
+    "seed_everything", "trainer", "model", "data", "run", "wandb", "scores", "panels", "best", "last", "predictions", "ckpt_path",
+    "weights_only", "verbose", "return_predictions",
+)  # fmt: skip
+CONFIG = ("-c", "--config")
+DEFAULT_DATA = "dualpixel.data.datamodule.DualPixelData"
+
+
+def resolve_names(arguments: list[str]) -> list[str]:
+    """Replace names after ``--config`` by files: ``dpdnet``, ``overlays/quickstart``, ``recipes/dpdnet.yaml`` or any path.
+
+    Raises:
+        DualPixelError: no such recipe.
+    """
+    resolved: list[str] = []
+    for position, argument in enumerate(arguments):
+        option, sign, value = argument.partition("=")
+        if option in CONFIG and sign:
+            resolved.append(f"{option}={find('recipes', value)}")
+        elif position and arguments[position - 1] in CONFIG:
+            resolved.append(str(find("recipes", argument)))
+        else:
+            resolved.append(argument)
+    return resolved
+
+
+def config_files(arguments: list[str]) -> list[Path]:
+    """Return the configuration files among the arguments, in order."""
+    files = [Path(value) for option, value in zip(arguments, arguments[1:], strict=False) if option in CONFIG]
+    return files + [Path(one.partition("=")[2]) for one in arguments if one.partition("=")[0] in CONFIG and "=" in one]
+
+
+def check_files(arguments: list[str]) -> None:
+    """Check sections, classes and arguments of all files together, as they are laid over one another.
+
+    Raises:
+        DualPixelError: an unknown key or class, with a near match.
+    """
+    if "--help" in arguments or "-h" in arguments:
+        return
+    merged: dict[str, Any] = {"data": {"class_path": DEFAULT_DATA}}
+    files = config_files(arguments)
+    for file in files:
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DualPixelError(f"{file}: not a readable YAML file ({' '.join(str(error).split())[:160]})") from None
+        if not isinstance(content, dict):
+            raise DualPixelError(f"{file}: expected sections {', '.join(SECTIONS[:4])} ...")
+        for section in content:
+            if section not in SECTIONS:
+                raise DualPixelError(f"{file}: unknown section {section!r}; {near(section, SECTIONS)}")
+        merged = merge(merged, content)
+        _check_trainer(content.get("trainer") or {}, file)
+    model = merged.get("model")
+    named = any(argument.startswith("--model") for argument in arguments)
+    if not named and (not isinstance(model, dict) or "class_path" not in model):
+        given = ", ".join(map(str, files)) or "none"
+        raise DualPixelError(f"no recipe is given (configurations: {given}); give --config recipes/dpdnet.yaml or another recipe first")
+    where = " + ".join(map(str, files))
+    for section in ("model", "data"):
+        check_configuration(merged.get(section), f"{where}: {section}")
+
+
+def _check_trainer(content: dict[str, Any], file: Path) -> None:
+    from lightning.pytorch import Trainer
+
+    from dualpixel.recipes.configuration import check_arguments
+
+    check_arguments(Trainer, content, f"{file}: trainer")
+
+
+def explain(error: Exception) -> str | None:
+    """Put an error of the argument parser, or of a library in the user's settings, into one or two lines; None for any other."""
+    text = str(error)
+    if "DualPixelError" in text or isinstance(error.__cause__, DualPixelError):
+        return text
+    kind = type(error).__name__
+    if not isinstance(error, ArgumentError) and kind not in ("ArgumentError", "ParserError", "MisconfigurationException", "NSKeyError"):
+        return None
+    lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
+    unknown = re.search(r"[Uu]nrecognized arguments?: (\S+)", text)
+    if unknown:
+        return f"unknown option {unknown[1]}; `dualpixel COMMAND --help` lists them"
+    return " ".join(lines)[:400]

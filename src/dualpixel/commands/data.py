@@ -1,0 +1,167 @@
+"""`data list | show | prepare | index | verify | preview`."""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Literal
+
+from rich.table import Table
+
+from dualpixel.commands.arguments import call
+from dualpixel.data.card import WindowRule
+from dualpixel.data.registry import card_names, get_card
+from dualpixel.errors import DualPixelError
+from dualpixel.paths import shards_home
+from dualpixel.terminal import console
+
+
+def run(arguments: list[str]) -> None:
+    """Run one of the data commands."""
+    commands = {"list": list_sets, "show": show, "prepare": prepare, "index": index, "verify": verify, "preview": preview}
+    call("dualpixel data", commands, arguments)
+
+
+def list_sets() -> None:
+    """List the data sets of the registry, and which are prepared."""
+    table = Table()
+    for heading in ("name", "title", "scenes", "bits", "fields", "prepared"):
+        table.add_column(heading)
+    for name in card_names():
+        card = get_card(name)
+        scenes = " / ".join(f"{split.scenes} {label}" for label, split in card.splits.items())
+        ready = [split for split in card.splits if (shards_home() / card.name / split / "index.json").is_file()]
+        said = "yes" if len(ready) == len(card.splits) else ", ".join(ready) or ("on first use" if card.generated else "no")
+        table.add_row(card.name, card.title, scenes, str(card.bit_depth), ", ".join(card.fields), said)
+    console().print(table)
+
+
+def show(name: str) -> None:
+    """Show everything a card says: where to get the data, licence, citation.
+
+    Args:
+        name: a card's name or path.
+    """
+    card = get_card(name)
+    lines = [f"{card.name}: {card.title}", f"version {card.version}, {card.bit_depth} bits per channel, {card.colour}"]
+    lines.append(f"size {card.size[0]}x{card.size[1]} (height x width)" if card.size else "size varies")
+    lines.append(f"fields: {', '.join(card.fields)}")
+    for label, split in card.splits.items():
+        groups = ", ".join(f"{len(keys)} {group}" for group, keys in split.groups.items())
+        rule = card.preparation.windows.get(label)
+        windows = f"; windows of {rule.size}, overlap {rule.overlap:g}, discard {rule.discard:g}" if rule else ""
+        lines.append(f"{label}: {split.scenes} scenes{f' ({groups})' if groups else ''}{windows}")
+    lines += [f"protocols: {', '.join(card.protocols)}", f"homepage: {card.homepage}", f"licence: {card.licence}", "", "How to get it:"]
+    lines.append(card.download.strip())
+    for mirror in card.mirrors:
+        checked = f" sha256 {mirror.sha256}" if mirror.sha256 else " (no checksum published)"
+        lines.append(f"  {mirror.file}: {mirror.url}{' (browser)' if mirror.browser else ''}{checked}")
+    lines += [f"note: {note}" for note in card.notes]
+    lines += ["", "Prepared:"]
+    for label in card.splits:
+        folder = shards_home() / card.name / label
+        if (folder / "index.json").is_file():
+            from dualpixel.data.index import load_index
+
+            found = load_index(folder)
+            lines.append(f"  {folder}: {len(found.samples)} scenes, fingerprint {found.fingerprint}")
+        else:
+            lines.append(f"  {folder}: not yet")
+    print("\n".join([*lines, "", card.citation.strip()]))
+
+
+def prepare(
+    name: str,
+    source: Path | None = None,
+    out: Path | None = None,
+    codec: Literal["npy", "png"] = "npy",
+    processes: int | None = None,
+    partial: bool = False,
+    plugin: Path | None = None,
+) -> None:
+    """Turn the authors' files into shards; a stopped run goes on where it stopped.
+
+    Args:
+        name: a card's name or path.
+        source: folder with the downloaded, unpacked files.
+        out: folder for the shards; by default $DUALPIXEL_SHARDS/NAME, else shards/NAME.
+        codec: raw pixels that are mapped into memory (npy), or 16-bit PNG members for exchange (png).
+        processes: worker processes; by default one a core.
+        partial: accept fewer scenes than the card promises.
+        plugin: a Python file of yours that registers a reader.
+    """
+    from dualpixel.data.prepare import prepare as prepare_set
+
+    card = get_card(name)
+    if plugin is not None:
+        _run_plugin(plugin)
+    folder = prepare_set(card, source, out, codec, processes, partial)
+    print(f"{card.name} is prepared in {folder}; look at it: dualpixel data preview {name}" + (f" --root {folder}" if out else ""))
+
+
+def index(folder: Path, card: str | None = None, window: int | None = None, overlap: float = 0.0, discard: float = 0.0) -> None:
+    """Make the index of a folder of WebDataset tars that came from elsewhere.
+
+    Args:
+        folder: holds the tars, with members KEY.FIELD.npy or KEY.FIELD.png; its own name becomes the split's.
+        card: the card the tars belong to.
+        window: lay windows of this size over the scenes.
+        overlap: share by which windows overlap.
+        discard: share of a scene's windows to leave out in training.
+    """
+    from dualpixel.data.prepare import make_index
+
+    rule = WindowRule(window, overlap, discard) if window else None
+    made = make_index(folder, get_card(card) if card else None, rule)
+    print(f"{folder / 'index.json'}: {len(made.samples)} scenes in {len(made.shards)} shards, fields {', '.join(made.fields())}, {made.fingerprint}")
+
+
+def verify(name: str, root: Path | None = None) -> None:
+    """Hash the shards of a prepared set again: missing, altered and extra files are found.
+
+    Args:
+        name: a card's name or path.
+        root: where its splits lie; by default $DUALPIXEL_SHARDS/NAME, else shards/NAME.
+    """
+    from dualpixel.data.verify import verify_split
+
+    card = get_card(name)
+    root = root or shards_home() / card.name
+    splits = [split for split in card.splits if (root / split / "index.json").is_file()]
+    if not splits:
+        raise DualPixelError(f"{card.name} is not prepared in {root}; {card.how_to_get()}")
+    faults = [fault for split in splits for fault in verify_split(root / split)]
+    missing = [split for split in card.splits if split not in splits]
+    if faults:
+        raise DualPixelError(f"{card.name}: {len(faults)} faults: {'; '.join(faults)}\nremove what is altered and run `data prepare {name}` again")
+    print(f"{card.name}: {', '.join(splits)} as written" + (f"; not prepared: {', '.join(missing)}" if missing else ""))
+
+
+def preview(name: str, split: str | None = None, out: Path | None = None, count: int = 6, root: Path | None = None) -> None:
+    """Draw a contact sheet: left, right, their difference, sharp (and depth and blur where there are any) of some scenes.
+
+    Args:
+        name: a card's name or path.
+        split: which split; by default the first.
+        out: the PNG; by default previews/NAME-SPLIT.png.
+        count: how many scenes, evenly spread over the split.
+        root: where the splits lie; by default $DUALPIXEL_SHARDS/NAME, else shards/NAME.
+    """
+    from dualpixel.data.preview import draw_contact_sheet
+    from dualpixel.data.reading import PreparedSplit
+
+    card = get_card(name)
+    split = split or next(iter(card.splits))
+    card.split(split)
+    folder = (root or shards_home() / card.name) / split
+    if not (folder / "index.json").is_file():
+        raise DualPixelError(f"{card.name} {split} is not prepared in {folder}; {card.how_to_get()}")
+    out = out or Path("previews") / f"{card.name}-{split}.png"
+    draw_contact_sheet(PreparedSplit(folder), out, count)
+    print(out)
+
+
+def _run_plugin(path: Path) -> None:
+    if not path.is_file():
+        raise DualPixelError(f"--plugin {path}: no such Python file")
+    sys.path.insert(0, str(path.resolve().parent))  # worker processes are handed this path, and import the file by its name
+    importlib.import_module(path.stem)

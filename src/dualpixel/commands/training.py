@@ -1,0 +1,191 @@
+"""`fit | validate | test | predict`: LightningCLI in subclass mode, with the run's folder, scores, panels and loggers in place."""
+
+import logging
+import os
+import warnings
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.utilities import rank_zero_only
+
+from dualpixel.commands.configurations import check_files, explain, resolve_names
+from dualpixel.errors import DualPixelError
+from dualpixel.evaluate.scores import Scores
+from dualpixel.files import atomic
+from dualpixel.recipes import Recipe
+from dualpixel.running.checkpoints import BestCheckpoint, LastCheckpoint
+from dualpixel.running.folder import choose_folder, find_checkpoint
+from dualpixel.running.loggers import WandbMode, how_to_sync, make_loggers
+from dualpixel.running.panels import Panels
+from dualpixel.running.predictions import WritePredictions
+from dualpixel.running.progress import progress_callback
+
+
+def run(arguments: list[str]) -> None:
+    """Run one of the four commands.
+
+    Args:
+        arguments: the command and its options.
+
+    Raises:
+        DualPixelError: a wrong option, file or setting.
+    """
+    _quieten()
+    arguments = resolve_names(arguments)
+    check_files(arguments)
+    try:
+        DualPixelCLI(
+            Recipe,
+            LightningDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=None,
+            seed_everything_default=0,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            trainer_defaults={"use_distributed_sampler": False, "enable_model_summary": False},
+            parser_kwargs={"prog": "dualpixel", "exit_on_error": False}
+            | {name: {"exit_on_error": False} for name in LightningCLI.subcommands()},
+            args=arguments,
+        )
+    except DualPixelError:
+        raise
+    except Exception as error:
+        explained = explain(error)
+        if explained is None:
+            raise
+        raise DualPixelError(explained) from error
+
+
+class DualPixelCLI(LightningCLI):
+    """LightningCLI with our callbacks as argument groups, and one folder for everything a run leaves behind."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add the run's own options."""
+        parser.add_argument("--run.name", type=str | None, default=None, help="name of the run's folder; by default RECIPE-DATASET-NUMBER")
+        parser.add_argument("--run.root", type=Path, default=Path("runs"), help="folder of all runs")
+        parser.add_argument("--run.test_after_fit", type=bool, default=False, help="score the best checkpoint on the test split after fit")
+        parser.add_argument("--wandb.mode", type=WandbMode, default="auto", help="auto is online when a key is found, else offline")
+        parser.add_argument("--wandb.project", type=str, default="dualpixel", help="the Weights & Biases project")
+        parser.add_lightning_class_args(Scores, "scores")
+        parser.add_lightning_class_args(Panels, "panels")
+        parser.add_lightning_class_args(BestCheckpoint, "best")
+        parser.add_lightning_class_args(LastCheckpoint, "last")
+        parser.add_lightning_class_args(WritePredictions, "predictions")
+        parser.set_defaults({"data": {"class_path": "dualpixel.data.datamodule.DualPixelData"}})
+
+    def before_instantiate_classes(self) -> None:
+        """Choose the folder of the run; refuse to score random weights."""
+        options = self._options()
+        options["ckpt_path"] = find_checkpoint(options.get("ckpt_path"))
+        options["weights_only"] = True  # a checkpoint may come from a stranger
+        if "verbose" in options:
+            options["verbose"] = False  # Lightning's own table of every logged value; ours is shown
+        checkpoint = options["ckpt_path"]
+        keyword = checkpoint in ("best", "last", "hpc")
+        if checkpoint and not keyword and not Path(checkpoint).is_file():
+            raise DualPixelError(f"--ckpt_path {checkpoint}: no such file, nor a run's folder with checkpoints/last.ckpt")
+        weights = options.model.init_args.get("init_from")
+        if self.subcommand != "fit" and not checkpoint and weights is None:
+            raise DualPixelError(
+                f"{self.subcommand} needs weights: --ckpt_path RUN_FOLDER_OR_CHECKPOINT, or --model.init_from FILE.safetensors"
+            )
+        if weights is not None and not Path(weights).is_file():
+            raise DualPixelError(f"--model.init_from {weights}: no such file")
+        default = f"{_recipe_name(options)}-{Path(str(options.data.init_args.get('dataset', 'data'))).stem}"
+        known = Path(checkpoint) if checkpoint and not keyword else None
+        self.folder = choose_folder(Path(options.run.root), options.run.name, default, known)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Give the trainer the folder, the loggers and the progress display."""
+        options = self._options()
+        config = yaml.safe_load(self._parser(self.subcommand).dump(options, skip_none=False))
+        if options.trainer.logger in (None, True) and not options.trainer.fast_dev_run:
+            kwargs["logger"] = make_loggers(self.folder, config, options.wandb.mode, options.wandb.project)
+        kwargs["default_root_dir"] = str(self.folder)
+        trainer = super().instantiate_trainer(**kwargs)
+        if options.trainer.enable_progress_bar is not False:
+            trainer.callbacks = [one for one in trainer.callbacks if "ProgressBar" not in type(one).__name__] + [progress_callback()]
+        if rank_zero_only.rank == 0:
+            name = "config.yaml" if self.subcommand == "fit" else f"config-{self.subcommand}.yaml"
+            with atomic(self.folder / name) as beside:
+                beside.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        return trainer
+
+    def after_instantiate_classes(self) -> None:
+        """Say what is missing before anything runs."""
+        if hasattr(self.datamodule, "ensure_prepared") and rank_zero_only.rank == 0:
+            self.datamodule.ensure_prepared(self.subcommand)
+
+    def before_fit(self) -> None:
+        """Say what is trained on what."""
+        if self.trainer.is_global_zero:
+            count = sum(parameter.numel() for parameter in self.model.parameters())
+            print(f"{_recipe_name(self._options())}: {count:,} parameters; run folder {self.folder}", flush=True)
+
+    def after_fit(self) -> None:
+        """Test where it was asked for, and say what came out and where it lies."""
+        if self._options().run.test_after_fit:
+            best = next(one for one in self.trainer.callbacks if isinstance(one, BestCheckpoint)).best_model_path
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, weights_only=True, verbose=False)
+        if self.trainer.is_global_zero:
+            self._summarise()
+
+    def after_validate(self) -> None:
+        """Say what came out."""
+        if self.trainer.is_global_zero:
+            self._summarise()
+
+    def after_predict(self) -> None:
+        """Say where the images are."""
+        writer = next(one for one in self.trainer.callbacks if isinstance(one, WritePredictions))
+        if self.trainer.is_global_zero:
+            print(f"{writer.written} images written to {writer.target_folder()}")
+
+    def _summarise(self) -> None:
+        scores = next(one for one in self.trainer.callbacks if isinstance(one, Scores))
+        panels = next(one for one in self.trainer.callbacks if isinstance(one, Panels))
+        print(f"\nrun folder: {self.folder}")
+        known = [means for means in scores.history if means.get("psnr") is not None]
+        if known:
+            best = max(known, key=lambda means: means["psnr"])
+            said = f"best validation PSNR {best['psnr']:.2f} dB"
+            if "input_psnr" in best:
+                said += f", blurred input {best['input_psnr']:.2f} dB: gain {best['psnr'] - best['input_psnr']:+.2f} dB"
+            print(said)
+        for stage, path in panels.newest.items():
+            if stage in ("val", "test"):
+                print(f"{stage} panel: {path}")
+        sync = how_to_sync(self.folder)
+        if sync:
+            print(f"Weights & Biases ran offline (no key); send it by: {sync}")
+
+    def _options(self) -> Any:
+        return self.config[self.subcommand]
+
+
+def _recipe_name(options: Any) -> str:
+    files = [Path(str(path)).stem for path in options.get("config") or [] if path is not None]
+    name = files[0] if files else options.model.class_path.rpartition(".")[2].lower()
+    return "run" if name == "config" else name
+
+
+def _quieten() -> None:
+    """Drop warnings of Lightning that are about set-ups we have dealt with, so that those that matter are seen."""
+    for message in (
+        r".*does not have many workers.*",
+        r".*your dataloader is not resumable.*",  # it is: the sampler asks for the steps done
+        r".*Checkpoint directory .* exists and is not empty.*",  # a run is resumed into its own folder
+        r".*The number of training batches .* is smaller than the logging interval.*",
+        r".*LightningCLI's args parameter is intended to run from within Python.*",
+        r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
+        r".*Experiment logs directory .* exists and is not empty.*",
+        r".*There is a wandb run already in progress.*",
+        r".*sync_dist=True.*",  # scores are reduced by their table already
+    ):
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in str(record.msg))
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

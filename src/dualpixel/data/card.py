@@ -1,0 +1,176 @@
+"""The card of a data set: everything there is to know before its first file is opened. One YAML file each, in `registry/`."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from dualpixel.data.fields import FIELDS
+from dualpixel.data.schema import build
+from dualpixel.errors import DualPixelError
+from dualpixel.hints import near
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """One place to get an archive from.
+
+    Args:
+        file: name of the archive or folder.
+        url: where it is.
+        sha256: checksum, where one is published.
+        browser: whether the page needs a browser (so that no program can fetch it).
+    """
+
+    file: str
+    url: str
+    sha256: str | None = None
+    browser: bool = True
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split.
+
+    Args:
+        scenes: how many scenes the complete split has.
+        groups: group name -> keys of its scenes, for example indoor and outdoor; scenes not listed have the group "".
+    """
+
+    scenes: int
+    groups: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class WindowRule:
+    """How windows are laid over a scene (see `dualpixel.data.windows`).
+
+    Args:
+        size: side of the square window, pixels.
+        overlap: share of the window by which neighbours overlap, in [0, 1).
+        discard: share of each scene's windows that is left out, those with the least sharp target, in [0, 1).
+    """
+
+    size: int
+    overlap: float = 0.0
+    discard: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or not 0 <= self.overlap < 1 or not 0 <= self.discard < 1:
+            raise DualPixelError(f"windows: found {self}; size must be positive, overlap and discard in [0, 1)")
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What is done to the authors' files before they become shards.
+
+    Args:
+        windows: split -> the windows noted in its index. Shards keep whole scenes; windows are places in them.
+    """
+
+    windows: dict[str, WindowRule] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ReaderChoice:
+    """Which reader understands the layout, and its options (see `dualpixel.data.readers`)."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Card:
+    """A data set.
+
+    Args:
+        name: short name, used in paths and on the command line.
+        version: changed whenever the same files would give other shards.
+        title: one line.
+        citation: BibTeX.
+        licence: what the owners allow, or that they do not say.
+        homepage: where it is described.
+        download: instructions for a person, several lines.
+        fields: which fields a sample has (`dualpixel.data.fields`).
+        bit_depth: bits per channel of the stored images; files of another depth are refused.
+        splits: split name -> `Split`.
+        reader: the reader of the raw layout.
+        colour: "rgb", or "grey" for sets whose views come from one channel.
+        size: (height, width) of a scene in pixels, None where it varies.
+        mirrors: where the archives are.
+        preparation: windows and the like.
+        protocols: ids of the protocols its scores are given by, the default first.
+        generated: whether the reader makes the scenes itself, so that `fit` may prepare the set on first use.
+        notes: facts a user should know; those not verified are marked so.
+    """
+
+    name: str
+    version: str
+    title: str
+    citation: str
+    licence: str
+    homepage: str
+    download: str
+    fields: list[str]
+    bit_depth: Literal[8, 16]
+    splits: dict[str, Split]
+    reader: ReaderChoice
+    colour: Literal["rgb", "grey"] = "rgb"
+    size: tuple[int, int] | None = None
+    mirrors: list[Mirror] = field(default_factory=list)
+    preparation: Preparation = field(default_factory=Preparation)
+    protocols: list[str] = field(default_factory=lambda: ["dpdnet-16bit"])
+    generated: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        where = f"card {self.name}"
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name):  # it becomes part of paths
+            raise DualPixelError(f"{where}: the name may hold lower-case letters, digits, '-' and '_' only")
+        if not self.splits:
+            raise DualPixelError(f"{where}: no splits")
+        for one in self.splits:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", one):
+                raise DualPixelError(f"{where}: the split name {one!r} may hold lower-case letters, digits, '-' and '_' only")
+        for one in self.fields:
+            if one not in FIELDS:
+                raise DualPixelError(f"{where}: unknown field {one!r}; {near(one, FIELDS)}")
+        for one in self.preparation.windows:
+            if one not in self.splits:
+                raise DualPixelError(f"{where}: windows for the unknown split {one!r}; {near(one, self.splits)}")
+
+    def split(self, name: str) -> Split:
+        """Return one split.
+
+        Raises:
+            DualPixelError: the card has no such split.
+        """
+        if name not in self.splits:
+            raise DualPixelError(f"data set {self.name} has no split {name!r}; {near(name, self.splits)}")
+        return self.splits[name]
+
+    def group(self, split: str, key: str) -> str:
+        """Return the group of a scene, "" where the card lists none."""
+        return next((group for group, keys in self.split(split).groups.items() if key in keys), "")
+
+    def how_to_get(self, source: str = "FOLDER") -> str:
+        """Say in two lines how the set is got and prepared."""
+        get = "is made on first use" if self.generated else f"get it as `data show {self.name}` says ({self.homepage})"
+        source = "" if self.generated else f" --source {source}"
+        return f"{get}, then: python -m src data prepare {self.name}{source}"
+
+
+def load_card(path: Path) -> Card:
+    """Read and validate one card.
+
+    Raises:
+        DualPixelError: not YAML, or not a card; the message names the key.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DualPixelError(f"{path}: not a readable YAML file ({' '.join(str(error).split())[:160]})") from None
+    name = content.get("name", Path(path).stem) if isinstance(content, dict) else Path(path).stem
+    return build(Card, content, f"card {name} ({path})")

@@ -1,0 +1,231 @@
+"""The LightningDataModule: any prepared data set, on any number of processes, resumable at any step."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset
+
+from dualpixel.data.card import Card
+from dualpixel.data.index import INDEX
+from dualpixel.data.pairs import Photographs
+from dualpixel.data.prepare import prepare
+from dualpixel.data.reading import PreparedSplit
+from dualpixel.data.registry import get_card
+from dualpixel.data.samplers import EvaluationSampler, TrainingSampler
+from dualpixel.data.stream import Augmentation, EvaluationSamples, TrainingSamples, collate, to_floats
+from dualpixel.errors import DualPixelError
+from dualpixel.paths import shards_home
+
+
+class DualPixelData(LightningDataModule):
+    """Training crops and whole evaluation scenes of one data set.
+
+    The order of samples depends on (seed, epoch), crops and flips on (seed, epoch, sample key): the stream is the same for any
+    number of workers, and a resumed run continues it in mid-epoch. In evaluation every scene is seen exactly once over all
+    processes.
+
+    Args:
+        dataset: name of a card of the registry, or the path of a card.
+        root: folder with the prepared splits; by default ``$DUALPIXEL_SHARDS/NAME``, else ``shards/NAME``.
+        batch_size: training samples a process takes in one step; the effective batch is this times the number of processes.
+        crop_size: side of the training crop in pixels; by default the card's window.
+        crops: "windows" for the card's windows without the least sharp ones (as DPDNet was trained), "random" for random places.
+        crops_per_scene: samples a scene gives in an epoch when `crops` is "random".
+        mirror: probability of mirroring left to right, which exchanges the views.
+        flip: probability of flipping upside down.
+        validation: "scenes" for whole images, "windows" for the card's validation windows.
+        evaluation_batch_size: scenes a process takes in one step of validation and test; more than 1 needs scenes of one size.
+        num_workers: reading processes for each training process.
+        predict_source: files or folders for `predict` (see `dualpixel.data.pairs`); by default the scenes of `predict_split`.
+        predict_split: the split that `predict` runs over when no files are given.
+        test_split: the split that `test` scores.
+        seed: of the stream; by default the run's own.
+
+    Raises:
+        DualPixelError: unknown data set, not prepared, or a field the recipe needs is not there.
+    """
+
+    def __init__(
+        self,
+        dataset: str,
+        root: Path | None = None,
+        batch_size: int = 1,
+        crop_size: int | None = None,
+        crops: Literal["windows", "random"] = "windows",
+        crops_per_scene: int = 20,
+        mirror: float = 0.0,
+        flip: float = 0.0,
+        validation: Literal["scenes", "windows"] = "scenes",
+        evaluation_batch_size: int = 1,
+        num_workers: int = 2,
+        predict_source: list[str] | None = None,
+        predict_split: str = "test",
+        test_split: str = "test",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.card: Card = get_card(dataset)
+        self.root = Path(root) if root else shards_home() / self.card.name
+        self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
+        self.crop_size, self.crops, self.crops_per_scene = crop_size, crops, crops_per_scene
+        self.augmentation = Augmentation(mirror, flip)
+        self.validation, self.num_workers = validation, num_workers
+        self.predict_source, self.predict_split, self.test_split = predict_source, predict_split, test_split
+        self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer test scenes than processes is no mistake
+        self._splits: dict[str, PreparedSplit] = {}
+        self._training_fields: list[str] | None = None
+        self._inputs: list[str] = []
+
+    def ensure_prepared(self, stage: str = "fit") -> None:
+        """Make a generated set, or say how to get a set that is missing. Cheap when all is there.
+
+        Raises:
+            DualPixelError: a needed split is not prepared; the message says how it is got.
+        """
+        missing = [split for split in self._needed(stage) if not (self.root / split / INDEX).is_file()]
+        if not missing:
+            return
+        if self.card.generated:
+            prepare(self.card, out=self.root)
+            return
+        self.card.split(missing[0])
+        raise DualPixelError(
+            f"data set {self.card.name!r} is not prepared: nothing at {self.root / missing[0] / INDEX}\n"
+            f"{self.card.how_to_get()}  (or name a prepared folder by --data.root)"
+        )
+
+    def prepare_data(self) -> None:
+        """Prepare a generated set on first use (called on one process only)."""
+        stage = self.trainer.state.fn.value if self.trainer else "fit"
+        self.ensure_prepared(stage)
+
+    def setup(self, stage: str) -> None:
+        """Open the splits a stage needs."""
+        for split in self._needed(stage):
+            self.split(split)
+
+    def split(self, name: str) -> PreparedSplit:
+        """Return a prepared split, opened once.
+
+        Raises:
+            DualPixelError: not prepared, empty, or truncated.
+        """
+        if name not in self._splits:
+            self.card.split(name)
+            self._splits[name] = PreparedSplit(self.root / name)
+        return self._splits[name]
+
+    def _needed(self, stage: str) -> list[str]:
+        if stage == "predict":
+            return [] if self.predict_source else [self.predict_split]
+        return {"fit": ["train", "val"], "validate": ["val"], "test": [self.test_split]}[stage]
+
+    def require(self, stage: str, inputs: Sequence[str], targets: Sequence[str]) -> None:
+        """Be told by the recipe which fields it needs; refuse what the data set does not have.
+
+        Raises:
+            DualPixelError: a field is missing.
+        """
+        self._inputs = list(inputs)
+        needed = [*inputs, *(targets if stage != "predict" else ())]
+        self._training_fields = list(dict.fromkeys([*inputs, *targets]))
+        for name in self._needed(stage):
+            has = self.split(name).index.fields()
+            missing = [field for field in needed if field not in has]
+            if missing:
+                raise DualPixelError(
+                    f"the recipe needs {', '.join(needed)}; {self.card.name} {name} has no {', '.join(missing)} (it has {', '.join(has)}): "
+                    "choose another data set or recipe"
+                )
+
+    def train_dataloader(self) -> DataLoader:
+        """Return the training loader of this process."""
+        split = self.split("train")
+        fields = self._training_fields or [name for name in split.index.fields()]
+        samples = TrainingSamples(
+            split, fields, self.crop_size, self.crops, self.crops_per_scene, self.augmentation, self.seed
+        )
+        rank, world = self._place()
+        sampler = TrainingSampler(
+            len(samples), self.batch_size, rank, world, self.seed, self._limit(len(samples), world), self._steps_done
+        )
+        return self._loader(samples, sampler, self.batch_size, drop_last=True)
+
+    def val_dataloader(self) -> DataLoader:
+        """Return the validation loader of this process."""
+        return self._evaluation_loader(self.evaluation_samples("val"))
+
+    def test_dataloader(self) -> DataLoader:
+        """Return the test loader of this process."""
+        return self._evaluation_loader(self.evaluation_samples(self.test_split))
+
+    def predict_dataloader(self) -> DataLoader:
+        """Return the loader of photographs, or of a split, of this process."""
+        if self.predict_source:
+            return self._evaluation_loader(Photographs(self.predict_source, self._inputs))
+        return self._evaluation_loader(self.evaluation_samples(self.predict_split))
+
+    def evaluation_samples(self, split: str) -> EvaluationSamples:
+        """Return the samples of an evaluation split, with every field there is."""
+        prepared = self.split(split)
+        return EvaluationSamples(prepared, prepared.index.fields(), split == "val" and self.validation == "windows")
+
+    def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Make floats of stored integers, on the device."""
+        return to_floats(batch)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Note what a resumed run must share with this one; where the stream stands is the trainer's own count of steps."""
+        _, world = self._place()
+        return {
+            "effective_batch": self.batch_size * world,
+            "seed": self.seed,
+            "fingerprint": self._splits["train"].index.fingerprint if "train" in self._splits else "",
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Refuse to continue a run whose stream would be another one.
+
+        Raises:
+            DualPixelError: another effective batch, seed or data set than the checkpoint's.
+        """
+        if self.trainer is None or self.trainer.state.fn != "fit":
+            return
+        for name, mine in self.state_dict().items():
+            if state[name] != mine:
+                raise DualPixelError(
+                    f"the checkpoint was trained with {name.replace('_', ' ')} {state[name]}, this run has {mine}; "
+                    "make them equal to resume, or start a new run from its weights by --model.init_from"
+                )
+
+    def _evaluation_loader(self, samples: Dataset) -> DataLoader:
+        return self._loader(samples, EvaluationSampler(len(samples), *self._place()), self.evaluation_batch_size)
+
+    def _loader(self, samples: Dataset, sampler: Any, batch_size: int, drop_last: bool = False) -> DataLoader:
+        return DataLoader(
+            samples,
+            batch_size=batch_size,  # by keyword: Lightning makes the loader of `predict` anew from its arguments
+            sampler=sampler,
+            drop_last=drop_last,
+            num_workers=self.num_workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _steps_done(self) -> int:
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed if self.trainer else 0
+
+    def _limit(self, length: int, world: int) -> int | None:
+        limit = self.trainer.limit_train_batches if self.trainer else None
+        if not limit or limit == 1.0 and isinstance(limit, float):
+            return None
+        return int(limit) if isinstance(limit, int) else max(1, int(limit * (length // (self.batch_size * world))))

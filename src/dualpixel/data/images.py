@@ -1,0 +1,65 @@
+"""Image files, 8 and 16 bits per channel, read and written without losing a bit."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from dualpixel.errors import DualPixelError
+from dualpixel.files import atomic
+
+DEPTHS = {8: np.uint8, 16: np.uint16}
+ENDINGS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
+
+
+def read_image(path: Path, bit_depth: int | None = None) -> np.ndarray:
+    """Read an image file as RGB.
+
+    OpenCV is used since Pillow and imageio cut 16-bit colour to 8 bits without a word.
+
+    Args:
+        path: a PNG, TIFF, JPEG or BMP file, grey or colour (an alpha channel is refused).
+        bit_depth: 8 or 16: what the file must have; None takes either.
+
+    Returns:
+        (H, W, 3) uint8 or uint16, RGB; grey files are repeated over the three channels.
+
+    Raises:
+        DualPixelError: missing, unreadable, another bit depth, or an alpha channel.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DualPixelError(f"{path}: no such image file")
+    return decode_image(path.read_bytes(), str(path), bit_depth)
+
+
+def decode_image(content: bytes | np.ndarray, name: str, bit_depth: int | None = None) -> np.ndarray:
+    """Decode the bytes of an image file; see `read_image`."""
+    # turning the image by its EXIF tag would give the two views of one scene different shapes when only one carries it
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if image is None:
+        raise DualPixelError(f"{name}: not an image that can be decoded (truncated, or of an unknown type); get the file again")
+    found = image.dtype.itemsize * 8
+    if image.dtype not in (np.uint8, np.uint16) or (bit_depth is not None and found != bit_depth):
+        wanted = "8 or 16" if bit_depth is None else str(bit_depth)
+        raise DualPixelError(f"{name}: {found} bits per channel ({image.dtype}), expected {wanted}: a converted copy loses what the card promises")
+    if image.ndim == 2:
+        return np.repeat(image[:, :, None], 3, axis=2)
+    if image.shape[2] != 3:
+        raise DualPixelError(f"{name}: {image.shape[2]} channels, expected 1 or 3; remove the alpha channel")
+    return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def encode_png(image: np.ndarray, compression: int = 3) -> bytes:
+    """Encode (H, W, 3) RGB uint8 or uint16 as PNG of the same depth."""
+    done, content = cv2.imencode(".png", image[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, compression])
+    if not done:
+        raise DualPixelError(f"an image of shape {image.shape}, {image.dtype}, could not be encoded as PNG")
+    return content.tobytes()
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Write (H, W, 3) RGB uint8 or uint16 as PNG of the same depth, atomically."""
+    content = encode_png(image)
+    with atomic(path) as beside:
+        beside.write_bytes(content)

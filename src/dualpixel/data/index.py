@@ -1,0 +1,153 @@
+"""The index of a prepared split: what lies where in which shard. One ``index.json`` beside the tars of each split."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dualpixel.data.fields import FIELDS, IMAGES
+from dualpixel.data.schema import build
+from dualpixel.errors import DualPixelError
+from dualpixel.files import read_json, write_json
+
+INDEX = "index.json"
+SCHEMA = 1
+DTYPES = ("uint8", "uint16", "float32")
+
+
+@dataclass(frozen=True)
+class Member:
+    """Where one field of one sample lies in its shard.
+
+    Args:
+        offset: of the first byte; for ``npy`` of the first pixel, behind the NumPy header.
+        bytes: length in bytes.
+        shape: (height, width, 3) for images, (height, width) for maps.
+        dtype: uint8, uint16 or float32.
+        codec: "npy" (raw pixels, may be mapped) or "png".
+    """
+
+    offset: int
+    bytes: int
+    shape: list[int]
+    dtype: str
+    codec: str = "npy"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One scene of a split.
+
+    Args:
+        key: unique in the split.
+        shard: number of its shard.
+        members: field -> `Member`.
+        sha256: over the pixels of all fields, so that it does not depend on how scenes were packed.
+        group: for example "indoor".
+        metadata: what the reader noted.
+        windows: (row, column, rank) each, in the authors' order; rank 0 is the least sharp.
+    """
+
+    key: str
+    shard: int
+    members: dict[str, Member]
+    sha256: str
+    group: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    windows: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar file: its plain name (in the folder of the index), size and SHA-256."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Index:
+    """A prepared split.
+
+    Args:
+        schema: version of this layout.
+        dataset: name of the card.
+        version: version of the card.
+        split: name of the split.
+        preparation: what was done to the files: window rule, bit depth, whether the split is complete.
+        fingerprint: names the pixels and the preparation; it stands beside every score.
+        shards: the tars, in order.
+        samples: the scenes, in order.
+    """
+
+    schema: int
+    dataset: str
+    version: str
+    split: str
+    preparation: dict[str, Any]
+    fingerprint: str
+    shards: list[Shard]
+    samples: list[Sample]
+
+    def fields(self) -> list[str]:
+        """Return the fields that every sample has."""
+        return [name for name in FIELDS if self.samples and all(name in sample.members for sample in self.samples)]
+
+
+def fingerprint(dataset: str, version: str, split: str, preparation: dict[str, Any], samples: list[Sample]) -> str:
+    """Return 16 hexadecimal digits that change with any pixel, key, window or setting, and with nothing else."""
+    content = [dataset, version, split, preparation, [[s.key, s.group, s.sha256, s.windows] for s in samples]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def save_index(folder: Path, index: Index) -> None:
+    """Write ``index.json`` of a split, atomically."""
+    write_json(folder / INDEX, asdict(index))
+
+
+def load_index(folder: Path) -> Index:
+    """Read and check the index of a split.
+
+    An index may come from a stranger: shard names must be plain names, and offsets must lie inside their shards.
+
+    Raises:
+        DualPixelError: missing, of another schema, or with a name or number that is not allowed.
+    """
+    path = folder / INDEX
+    content = read_json(path)
+    if isinstance(content, dict) and content.get("schema") != SCHEMA:
+        raise DualPixelError(f"{path}: schema {content.get('schema')}, this version reads {SCHEMA}; prepare the set again")
+    index = build(Index, content, str(path))
+    for shard in index.shards:
+        check_shard_name(shard.name, path)
+    keys = set()
+    for sample in index.samples:
+        if sample.key in keys:
+            raise DualPixelError(f"{path}: the key {sample.key!r} stands twice; make the index again")
+        keys.add(sample.key)
+        if not 0 <= sample.shard < len(index.shards):
+            raise DualPixelError(f"{path}: sample {sample.key} names shard {sample.shard}, there are {len(index.shards)}")
+        for name, member in sample.members.items():
+            _check_member(f"{path}: {sample.key}.{name}", name, member, index.shards[sample.shard].bytes)
+    return index
+
+
+def check_shard_name(name: str, path: Path) -> None:
+    """Refuse anything but the plain name of a tar: no folders, no protocols, no pipes."""
+    if not name.endswith(".tar") or Path(name).name != name or any(sign in name for sign in "/\\:|\0") or name.startswith("."):
+        raise DualPixelError(f"{path}: the shard name {name!r} is not allowed; a shard is a plain file name ending in .tar")
+
+
+def _check_member(where: str, name: str, member: Member, shard_bytes: int) -> None:
+    if name not in FIELDS or member.dtype not in DTYPES or member.codec not in ("npy", "png"):
+        raise DualPixelError(f"{where}: field, type or codec is not allowed ({member.dtype}, {member.codec})")
+    if len(member.shape) != (3 if name in IMAGES else 2) or min(member.shape) < 1 or (name in IMAGES and member.shape[2] != 3):
+        raise DualPixelError(f"{where}: shape {member.shape} is not allowed")
+    pixels = member.shape[0] * member.shape[1] * (3 if name in IMAGES else 1)
+    size = {"uint8": 1, "uint16": 2, "float32": 4}[member.dtype]
+    if member.offset < 0 or member.bytes < 0 or member.offset + member.bytes > shard_bytes:
+        raise DualPixelError(f"{where}: lies outside its shard")
+    if member.codec == "npy" and member.bytes != pixels * size:
+        raise DualPixelError(f"{where}: {member.bytes} bytes for shape {member.shape} of {member.dtype}")

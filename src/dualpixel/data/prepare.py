@@ -1,0 +1,264 @@
+"""From the authors' files to shards: several processes, a progress bar, and a stopped run goes on where it stopped."""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import queue
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dualpixel.data.card import Card, WindowRule
+from dualpixel.data.index import INDEX, SCHEMA, Index, Sample, Shard, fingerprint, load_index, save_index
+from dualpixel.data.readers import Reader, Scene, get_reader
+from dualpixel.data.reading import open_member
+from dualpixel.data.schema import build
+from dualpixel.data.shards import Codec, SceneData, ShardFile, describe_shard
+from dualpixel.data.windows import sharpness, sharpness_rank, windows
+from dualpixel.errors import DualPixelError
+from dualpixel.files import read_json, write_json
+from dualpixel.paths import shards_home
+from dualpixel.terminal import progress
+
+PARTS = ".parts"
+SCENES_PER_SHARD = 8  # at DPDD's size 45 MB a scene: a shard of 360 MB is fetched, checked and cached as one piece
+
+
+def prepare(
+    card: Card,
+    source: Path | None = None,
+    out: Path | None = None,
+    codec: Codec = "npy",
+    processes: int | None = None,
+    partial: bool = False,
+) -> Path:
+    """Prepare every split of a data set.
+
+    Args:
+        card: the data set.
+        source: the folder with the authors' files; None for sets that are generated.
+        out: folder that gets one sub-folder a split; None for ``$DUALPIXEL_SHARDS/NAME`` (else ``shards/NAME``).
+        codec: "npy" (mapped into memory when read) or "png" (smaller, for exchange).
+        processes: how many worker processes; None for one a core, at most 8.
+        partial: accept fewer scenes than the card promises (noted in the fingerprint).
+
+    Returns:
+        The folder written.
+
+    Raises:
+        DualPixelError: a file is missing, unreadable or of another depth or size; the folder holds shards made otherwise.
+    """
+    out = Path(out) if out else shards_home() / card.name
+    source = Path(source) if source else None
+    if source is None and not card.generated:
+        raise DualPixelError(f"data prepare {card.name} needs --source FOLDER; {card.how_to_get()}")
+    reader = get_reader(card, source)
+    plans = {split: _plan(card, reader, split, partial) for split in card.splits}  # all are checked before one is written
+    jobs = [_begin(card, reader, split, scenes, out / split, codec) for split, scenes in plans.items()]
+    jobs = [job for job in jobs if job is not None]
+    with progress() as bar:
+        tasks = {}
+        for job in jobs:
+            done = len(job.scenes) - sum(len(scenes) for scenes in job.missing().values())
+            tasks[job.split] = bar.add_task(f"prepare {card.name} {job.split}", total=len(job.scenes), completed=done)
+        for split in _write_all(jobs, processes or min(os.cpu_count() or 1, 8)):
+            bar.advance(tasks[split])
+    for job in jobs:
+        job.finish()
+    return out
+
+
+@dataclass(frozen=True)
+class SplitJob:
+    """One split on its way into shards."""
+
+    card: Card
+    reader: Reader
+    split: str
+    scenes: list[Scene]
+    folder: Path
+    codec: Codec
+    settings: dict[str, Any]
+    request: str
+
+    def shards(self) -> dict[int, list[Scene]]:
+        """Return number -> scenes of every shard."""
+        starts = range(0, len(self.scenes), SCENES_PER_SHARD)
+        return {number: self.scenes[start : start + SCENES_PER_SHARD] for number, start in enumerate(starts)}
+
+    def missing(self) -> dict[int, list[Scene]]:
+        """Return number -> scenes of the shards that are not written yet, or were written for another request."""
+        return {number: scenes for number, scenes in self.shards().items() if not self._is_written(number)}
+
+    def write(self, number: int, scenes: list[Scene], written: Callable[[str], Any]) -> None:
+        """Write one shard and its part of the index; call `written` with the split's name after each scene."""
+        import cv2
+
+        cv2.setNumThreads(1)  # one process a core already
+        rule = self.card.preparation.windows.get(self.split)
+        path = self._shard(number)
+        with ShardFile(path, self.codec) as shard:
+            for scene in scenes:
+                shard.write(_scene_data(self.card, self.reader, self.split, scene, rule))
+                written(self.split)
+        described, samples = describe_shard(path, number)
+        part = {"request": self.request, "shard": asdict(described), "samples": [asdict(sample) for sample in samples]}
+        write_json(self._part(number), part)
+
+    def finish(self) -> None:
+        """Join the parts into ``index.json``."""
+        parts = [read_json(self._part(number)) for number in self.shards()]
+        shards = [build(Shard, part["shard"], "part") for part in parts]
+        samples = [build(Sample, sample, "part") for part in parts for sample in part["samples"]]
+        known = fingerprint(self.card.name, self.card.version, self.split, self.settings, samples)
+        settings = {**self.settings, "request": self.request}
+        save_index(self.folder, Index(SCHEMA, self.card.name, self.card.version, self.split, settings, known, shards, samples))
+        shutil.rmtree(self.folder / PARTS)
+
+    def _is_written(self, number: int) -> bool:
+        part, shard = self._part(number), self._shard(number)
+        if not part.is_file() or not shard.is_file():
+            return False
+        noted = read_json(part)
+        return noted["request"] == self.request and noted["shard"]["bytes"] == shard.stat().st_size
+
+    def _part(self, number: int) -> Path:
+        return self.folder / PARTS / f"{number:06d}.json"
+
+    def _shard(self, number: int) -> Path:
+        return self.folder / f"{self.card.name}-{self.split}-{number:06d}.tar"
+
+
+def _plan(card: Card, reader: Reader, split: str, partial: bool) -> list[Scene]:
+    scenes = reader.scenes(split)
+    promised = card.splits[split].scenes
+    if not scenes:
+        raise DualPixelError(f"{card.name}: the split {split!r} is empty below {reader.source}; {card.how_to_get()}")
+    if len(scenes) != promised and not partial:
+        raise DualPixelError(
+            f"{card.name}: {len(scenes)} scenes in {split!r}, the card promises {promised}; complete the download, or give --partial"
+        )
+    keys = [scene.key for scene in scenes]
+    if len(set(keys)) != len(keys) or any(not key or len(key) > 60 for key in keys):
+        raise DualPixelError(f"{card.name}: the keys of {split!r} are not unique names of 1 to 60 characters")
+    return scenes
+
+
+def _begin(card: Card, reader: Reader, split: str, scenes: list[Scene], folder: Path, codec: Codec) -> SplitJob | None:
+    rule = card.preparation.windows.get(split)
+    settings = {
+        "windows": asdict(rule) if rule else None,
+        "bit_depth": card.bit_depth,
+        "complete": len(scenes) == card.splits[split].scenes,
+    }
+    # sizes and times of the files tell whether the source is still the one the shards were made from, without reading pixels
+    stamps = [
+        [s.key, s.group, s.metadata, [[k, f.stat().st_size, f.stat().st_mtime_ns] for k, f in sorted(s.files.items())]] for s in scenes
+    ]
+    content = json.dumps([card.name, card.version, card.reader.name, settings, codec, SCENES_PER_SHARD, stamps], sort_keys=True)
+    request = hashlib.sha256(content.encode()).hexdigest()[:16]
+    if (folder / INDEX).is_file():
+        index = load_index(folder)
+        if index.preparation.get("request") == request:
+            return None
+        raise DualPixelError(
+            f"{folder} holds shards made from other files or settings (fingerprint {index.fingerprint}); remove that folder, or give another --out"
+        )
+    for left_over in folder.glob(".*.part.tar"):  # of a run that was killed
+        left_over.unlink()
+    return SplitJob(card, reader, split, scenes, folder, codec, settings, request)
+
+
+def _write_all(jobs: list[SplitJob], processes: int) -> Iterator[str]:
+    """Write all missing shards; yield the split's name once a scene written."""
+    todo = [(job, number, scenes) for job in jobs for number, scenes in job.missing().items()]
+    if processes == 1 or len(todo) < 2:
+        for job, number, scenes in todo:
+            written: list[str] = []
+            job.write(number, scenes, written.append)
+            yield from written
+        return
+    context = multiprocessing.get_context("spawn")  # OpenCV and torch threads do not survive a fork
+    with context.Manager() as manager, ProcessPoolExecutor(min(processes, len(todo)), mp_context=context) as pool:
+        done = manager.Queue()
+        futures = [pool.submit(job.write, number, scenes, done.put) for job, number, scenes in todo]
+        try:
+            waiting = sum(len(scenes) for _, _, scenes in todo)
+            while waiting and not any(future.done() and future.exception() for future in futures):
+                try:
+                    yield done.get(timeout=0.2)
+                except queue.Empty:
+                    continue
+                waiting -= 1
+            for future in as_completed(futures):
+                future.result()
+        except BrokenProcessPool:
+            raise DualPixelError("a worker process was killed while preparing; run the command again to go on") from None
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def _scene_data(card: Card, reader: Reader, split: str, scene: Scene, rule: WindowRule | None) -> SceneData:
+    arrays = reader.read(scene)
+    missing = [name for name in card.fields if name not in arrays]
+    if missing:
+        raise DualPixelError(f"{card.name} {split}: {scene.key} has no {', '.join(missing)}; the card promises {', '.join(card.fields)}")
+    arrays = {name: arrays[name] for name in card.fields}
+    sizes = {name: array.shape[:2] for name, array in arrays.items()}
+    if len(set(sizes.values())) > 1 or (card.size and set(sizes.values()) != {card.size}):
+        said = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())
+        wanted = f"{card.size[0]}x{card.size[1]}, as the card says" if card.size else "one size"
+        raise DualPixelError(f"{card.name} {split}: {scene.key} has mismatched sizes: {said}; expected {wanted}")
+    noted = note_windows(arrays.get("sharp"), next(iter(sizes.values())), rule)
+    return SceneData(scene.key, arrays, scene.group, scene.metadata, noted)
+
+
+def note_windows(sharp: np.ndarray | None, size: tuple[int, int], rule: WindowRule | None) -> list[list[int]]:
+    """Return (row, column, rank) of each window; rank 0 is the least sharp, or the scan order where there is no target."""
+    if rule is None:
+        return []
+    positions = windows(*size, rule.size, rule.overlap)
+    ranks = range(len(positions)) if sharp is None else sharpness_rank(sharpness(sharp, positions, rule.size))
+    return [[int(row), int(column), int(rank)] for (row, column), rank in zip(positions, ranks, strict=True)]
+
+
+def make_index(folder: Path, card: Card | None = None, rule: WindowRule | None = None) -> Index:
+    """Make the index of one folder of tars that came from elsewhere.
+
+    Args:
+        folder: holds plain WebDataset tars with members ``KEY.FIELD.npy`` or ``KEY.FIELD.png``.
+        card: names the set; None for the folder's name.
+        rule: lay windows over the scenes; None keeps those noted in the tars.
+
+    Raises:
+        DualPixelError: no tars, or one that cannot be used.
+    """
+    tars = sorted(path for path in folder.glob("*.tar") if not path.name.startswith("."))
+    if not tars:
+        raise DualPixelError(f"{folder}: no .tar files to index")
+    shards, samples = [], []
+    with progress() as bar:
+        task = bar.add_task(f"index {folder.name}", total=len(tars))
+        for number, path in enumerate(tars):
+            shard, found = describe_shard(path, number)
+            if rule:
+                for position, sample in enumerate(found):
+                    sharp = open_member(path, sample.members["sharp"]) if "sharp" in sample.members else None
+                    size = tuple(next(iter(sample.members.values())).shape[:2])
+                    found[position] = replace(sample, windows=note_windows(sharp, size, rule))
+            shards.append(shard)
+            samples.extend(found)
+            bar.advance(task)
+    name, version = (card.name, card.version) if card else (folder.resolve().parent.name, "foreign")
+    settings = {"windows": asdict(rule) if rule else None, "indexed": True}
+    known = fingerprint(name, version, folder.name, settings, samples)
+    save_index(folder, Index(SCHEMA, name, version, folder.resolve().name, settings, known, shards, samples))
+    return load_index(folder)

@@ -1,0 +1,67 @@
+"""Reader of layouts with one folder a field: files are paired by their sorted order, as the DPDD authors pair them."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from dualpixel.data.images import read_image
+from dualpixel.data.readers.base import Reader, Scene
+from dualpixel.errors import DualPixelError
+
+
+class FoldersReader(Reader):
+    """One pattern a field, given in the card, so that a new data set of this kind needs no code.
+
+    Options (in the card, under ``reader: {name: folders, options: ...}``):
+        patterns: field -> glob below the source folder; ``{split}`` stands for the split's name.
+        key: the field whose file names (without ending) become the keys of the scenes.
+        roots: names of folders that may lie between the source folder and the patterns (the archive's own top folder).
+
+    Source and target of a DPDD scene carry different camera numbers; sorting by name pairs them (Abuolaim and Brown, ECCV 2020, data
+    release: the authors' name lists are sorted).
+    """
+
+    def scenes(self, split: str) -> list[Scene]:
+        """List scenes by the sorted position of their files; see `Reader.scenes`."""
+        options = self.card.reader.options
+        root = self._root(options.get("roots", []))
+        files = {field: self._files(root, pattern, split) for field, pattern in options["patterns"].items()}
+        key_field = options.get("key", next(iter(files)))
+        count = len(files[key_field])
+        for field, found in files.items():
+            if len(found) != count:
+                pattern = options["patterns"][field].format(split=split)
+                raise DualPixelError(
+                    f"{self.card.name} {split}: {count} files for {key_field!r} but {len(found)} for {field!r} ({root / pattern}); "
+                    "every scene needs one file a field: complete the download"
+                )
+        scenes = []
+        for position in range(count):
+            mine = {field: found[position] for field, found in files.items()}
+            key = re.sub(r"[^A-Za-z0-9_-]", "_", mine[key_field].stem)
+            self._check_views(key, mine, split)
+            names = {f"{field}_file": file.name for field, file in mine.items()}
+            scenes.append(Scene(key, self.card.group(split, key), names, mine))
+        return scenes
+
+    def read(self, scene: Scene) -> dict[str, np.ndarray]:
+        """Read the image files of one scene; see `Reader.read`."""
+        return {field: read_image(file, self.card.bit_depth) for field, file in scene.files.items()}
+
+    def _root(self, names: list[str]) -> Path:
+        if self.source is None or not self.source.is_dir():
+            raise DualPixelError(f"{self.card.name}: the source folder {self.source} does not exist; {self.card.how_to_get()}")
+        return next((self.source / name for name in names if (self.source / name).is_dir()), self.source)
+
+    def _files(self, root: Path, pattern: str, split: str) -> list[Path]:
+        return sorted(file for file in root.glob(pattern.format(split=split)) if file.is_file() and not file.name.startswith("."))
+
+    def _check_views(self, key: str, files: dict[str, Path], split: str) -> None:
+        # one view missing here and one extra there keeps the counts equal but pairs strangers
+        for field in ("left", "right"):
+            if field in files and "combined" in files and not files[field].stem.startswith(files["combined"].stem):
+                raise DualPixelError(
+                    f"{self.card.name} {split}: the {field} view of {key} is missing: its place in the sorted order holds "
+                    f"{files[field].name}; complete the download"
+                )

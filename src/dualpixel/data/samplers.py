@@ -1,0 +1,82 @@
+"""Which sample comes when: an order that depends on the seed, the epoch and the samples seen, and on nothing else."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from dualpixel.errors import DualPixelError
+
+
+def generator(*key: int | str) -> np.random.Generator:
+    """Return a random generator that is named by its key, for example (seed, epoch, sample key).
+
+    The same key gives the same numbers on every machine, in every process, whatever was drawn before.
+    """
+    digest = hashlib.blake2b("\0".join(map(str, key)).encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
+
+
+class TrainingSampler(Sampler):
+    """Endless shuffled epochs of (epoch, position) pairs, cut into equal shares over processes.
+
+    The order of an epoch depends on (seed, epoch). A step takes the next ``batch_size * world`` samples of it; each process takes
+    its own run of `batch_size` of them, so the union over processes is the same whatever their number, as long as the effective
+    batch is. What does not fill a last step is left for other epochs to bring (each has its own order).
+
+    Args:
+        length: samples in an epoch.
+        batch_size: samples a process takes in one step.
+        rank, world: this process, and how many there are.
+        seed: of the run.
+        steps: steps in an epoch, where fewer than the samples would fill are wanted.
+        steps_done: asked whenever an iteration begins: steps taken since training began, over all epochs. A resumed run gives
+            the number its checkpoint holds, and gets the continuation of the same stream.
+
+    Raises:
+        DualPixelError: too few samples for one step.
+    """
+
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        seed: int = 0,
+        steps: int | None = None,
+        steps_done: Callable[[], int] = lambda: 0,
+    ) -> None:
+        full = length // (batch_size * world)
+        if full == 0:
+            raise DualPixelError(
+                f"{length} training samples do not fill one step of {batch_size} x {world} processes; lower data.batch_size"
+            )
+        self.length, self.batch_size, self.rank, self.world, self.seed = length, batch_size, rank, world, seed
+        self.steps = min(full, steps) if steps else full
+        self.steps_done = steps_done
+
+    def __len__(self) -> int:
+        return self.steps * self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        epoch, first = divmod(self.steps_done(), self.steps)
+        order = generator(self.seed, "order", epoch).permutation(self.length)
+        for step in range(first, self.steps):
+            start = (step * self.world + self.rank) * self.batch_size
+            for position in order[start : start + self.batch_size]:
+                yield epoch, int(position)
+
+
+class EvaluationSampler(Sampler):
+    """Positions rank, rank + world, rank + 2 world ...: every sample on exactly one process, none repeated to fill up."""
+
+    def __init__(self, length: int, rank: int = 0, world: int = 1) -> None:
+        self.positions = range(rank, length, world)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.positions)

@@ -1,0 +1,74 @@
+"""Plain mappings (from YAML) into dataclasses, with types checked and near-match hints for unknown keys."""
+
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any, TypeVar, Union
+
+from dualpixel.errors import DualPixelError
+from dualpixel.hints import near
+
+Made = TypeVar("Made")
+
+
+def build(kind: type[Made], content: Any, where: str) -> Made:
+    """Make a dataclass `kind` from a mapping.
+
+    Args:
+        kind: the dataclass; its annotations are the schema (str, int, float, bool, list, tuple, dict, Literal, unions with None,
+            other dataclasses).
+        content: the mapping, as read from YAML.
+        where: what to call it in messages, for example ``card dpdd``.
+
+    Raises:
+        DualPixelError: an unknown or missing key, or a value of another type; the message names the key.
+    """
+    if not isinstance(content, Mapping):
+        raise DualPixelError(f"{where}: found {_say(content)}, expected a mapping of {', '.join(f.name for f in fields(kind))}")
+    known = {field.name: field for field in fields(kind)}
+    hints = typing.get_type_hints(kind)
+    for key in content:
+        if key not in known:
+            raise DualPixelError(f"{where}: unknown key {key!r}; {near(str(key), known)}")
+    for name, field in known.items():
+        if name not in content and field.default is MISSING and field.default_factory is MISSING:
+            raise DualPixelError(f"{where}: the key {name!r} is missing")
+    return kind(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in content.items()})
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(next(one for one in arguments if one is not type(None)), value, where)
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise DualPixelError(f"{where}: found {value!r}; {near(str(value), map(str, arguments))}")
+        return value
+    if origin in (list, tuple):
+        if not isinstance(value, list | tuple):
+            raise DualPixelError(f"{where}: found {_say(value)}, expected a list")
+        fixed = origin is tuple and Ellipsis not in arguments
+        if fixed and len(value) != len(arguments):
+            raise DualPixelError(f"{where}: found {len(value)} values, expected {len(arguments)}")
+        inner = arguments if fixed else (arguments[0],) * len(value)
+        return origin(_convert(one, item, f"{where}[{number}]") for number, (one, item) in enumerate(zip(inner, value, strict=True)))
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise DualPixelError(f"{where}: found {_say(value)}, expected a mapping")
+        return {str(key): _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+    if is_dataclass(hint):
+        return build(hint, value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise DualPixelError(f"{where}: found {_say(value)}, expected {hint.__name__}")
+    return value
+
+
+def _say(value: Any) -> str:
+    return f"{value!r} ({type(value).__name__})"

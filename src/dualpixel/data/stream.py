@@ -1,0 +1,199 @@
+"""From mapped shards to batches: crops, flips, collation, and the step from stored integers to floats on the device."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dualpixel.data.fields import IMAGES, MAPS, MIRRORED
+from dualpixel.data.reading import PreparedSplit
+from dualpixel.data.samplers import generator
+from dualpixel.errors import DualPixelError
+
+FULL_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of a training sample that a dual-pixel sensor allows.
+
+    Mirroring left to right exchanges the two halves of the lens, hence the two views. Turning by 90 degrees is not among them: the
+    views differ along rows only.
+
+    Args:
+        mirror: probability of mirroring left to right (and exchanging the views).
+        flip: probability of flipping upside down.
+    """
+
+    mirror: float = 0.0
+    flip: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.mirror <= 1 and 0 <= self.flip <= 1):
+            raise DualPixelError(f"augmentation: mirror {self.mirror} and flip {self.flip} are probabilities, between 0 and 1")
+
+
+class TrainingSamples(Dataset):
+    """Crops of a prepared split.
+
+    Args:
+        split: the prepared split.
+        fields: which fields to read.
+        crop_size: side of the square crop, pixels; None for the whole window.
+        crops: "windows": the windows of the index, the least sharp share left out, as published; a smaller `crop_size` takes a
+            random part of each. "random": `crops_per_scene` places anywhere in each scene, new ones every epoch.
+        crops_per_scene: samples a scene gives in an epoch when `crops` is "random".
+        augmentation: flips; None for none.
+        seed: of the run. Crops and flips depend on (seed, epoch, sample key) alone.
+    """
+
+    def __init__(
+        self,
+        split: PreparedSplit,
+        fields: Sequence[str],
+        crop_size: int | None = None,
+        crops: str = "windows",
+        crops_per_scene: int = 20,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.split, self.fields, self.crop_size, self.seed = split, list(fields), crop_size, seed
+        self.augmentation = augmentation or Augmentation()
+        where = f"{split.index.dataset} {split.index.split}"
+        if crops == "windows":
+            rule = split.index.preparation.get("windows")
+            if not rule:
+                raise DualPixelError(f"{where} was prepared without windows; use data.crops=random, or `data index` with --window")
+            self.places = _chosen_windows(split, rule["discard"])
+            self.window: int | None = rule["size"]
+        else:
+            if crop_size is None:
+                raise DualPixelError("data.crops=random needs data.crop_size")
+            self.places = [(scene, number, None) for scene in range(len(split)) for number in range(crops_per_scene)]
+            self.window = None
+        smallest = self.window or min(min(split.size(position)) for position in range(len(split)))
+        if crop_size is not None and crop_size > smallest:
+            raise DualPixelError(f"data.crop_size {crop_size} is larger than the {smallest} pixels that {where} offers")
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, item: tuple[int, int] | int) -> dict[str, Any]:
+        epoch, position = item if isinstance(item, tuple) else (0, item)
+        scene, number, corner = self.places[position]
+        sample = self.split.index.samples[scene]
+        random = generator(self.seed, epoch, f"{sample.key}/{number}")
+        height, width = (self.window, self.window) if corner else self.split.size(scene)
+        row, column = corner or (0, 0)
+        side = self.crop_size or self.window
+        row += int(random.integers(height - side + 1))
+        column += int(random.integers(width - side + 1))
+        mirror, flip = random.random(2) < (self.augmentation.mirror, self.augmentation.flip)
+        result: dict[str, Any] = {}
+        for name in self.fields:
+            stored = MIRRORED.get(name, name) if mirror else name
+            crop = self.split.array(scene, stored)[row : row + side, column : column + side]
+            result[name] = crop[:: -1 if flip else 1, :: -1 if mirror else 1]
+        return {**result, "key": sample.key, "group": sample.group, "index": position}
+
+
+def _chosen_windows(split: PreparedSplit, discard: float) -> list[tuple[int, int, tuple[int, int] | None]]:
+    places = []
+    for scene, sample in enumerate(split.index.samples):
+        dropped = int(discard * len(sample.windows))
+        kept = [(row, column) for row, column, rank in sample.windows if rank >= dropped]
+        places.extend((scene, number, corner) for number, corner in enumerate(kept))
+    return places
+
+
+class EvaluationSamples(Dataset):
+    """Whole scenes of a prepared split, in the order of its index; see `TrainingSamples` for the arguments.
+
+    Args:
+        split: the prepared split.
+        fields: which fields to read.
+        as_windows: give the windows of the index in place of whole scenes (DPDNet logs its validation loss so).
+    """
+
+    def __init__(self, split: PreparedSplit, fields: Sequence[str], as_windows: bool = False) -> None:
+        self.split, self.fields = split, list(fields)
+        if as_windows and not split.index.preparation.get("windows"):
+            raise DualPixelError(f"{split.index.dataset} {split.index.split} was prepared without windows; evaluate whole scenes")
+        self.places = _chosen_windows(split, 0.0) if as_windows else [(scene, 0, None) for scene in range(len(split))]
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def key(self, position: int) -> str:
+        """Return the name of a sample: the scene's key, with the number of the window behind it where there are windows."""
+        scene, number, corner = self.places[position]
+        return self.split.index.samples[scene].key + (f"-{number}" if corner else "")
+
+    def group(self, position: int) -> str:
+        """Return the group of a sample."""
+        return self.split.index.samples[self.places[position][0]].group
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        scene, _, corner = self.places[position]
+        result: dict[str, Any] = {}
+        for name in self.fields:
+            array = self.split.array(scene, name)
+            if corner:
+                side = self.split.index.preparation["windows"]["size"]
+                array = array[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
+            result[name] = array
+        return {**result, "key": self.key(position), "group": self.group(position), "index": position}
+
+
+def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Stack samples: arrays into tensors of their stored type (B, H, W, 3) or (B, H, W), the rest into lists, ``index`` into int64.
+
+    Raises:
+        DualPixelError: the samples differ in size.
+    """
+    batch: dict[str, Any] = {}
+    for name, first in samples[0].items():
+        values = [sample[name] for sample in samples]
+        if not isinstance(first, np.ndarray):
+            batch[name] = torch.tensor(values) if name == "index" else values
+            continue
+        if any(value.shape != first.shape for value in values):
+            sizes = sorted({"x".join(map(str, value.shape[:2])) for value in values})
+            raise DualPixelError(f"scenes of different sizes ({', '.join(sizes)}) cannot share a batch; set data.evaluation_batch_size to 1")
+        stacked = torch.empty((len(values), *first.shape), dtype=getattr(torch, str(first.dtype)))
+        for row, value in zip(stacked.numpy(), values, strict=True):
+            row[...] = value  # the one copy: from the mapped shard (flipped or not) into the batch
+        batch[name] = stacked
+    return batch
+
+
+def to_floats(batch: dict[str, Any]) -> dict[str, Any]:
+    """Turn a stored batch into the batch of the contract, on whatever device it lies.
+
+    Images (B, H, W, 3) uint8 or uint16 become (B, 3, H, W) float32 in [0, 1]; maps (B, H, W) become (B, 1, H, W) float32. Batches
+    travel as stored since they are half the size, and the processor has better things to do than divide. A 16-bit value v becomes
+    float32(v / 65535), from which round(65535 x) gives v back exactly, for all v.
+    """
+    result = dict(batch)
+    for name, value in batch.items():
+        if not isinstance(value, Tensor) or value.is_floating_point() and value.ndim == 4:
+            continue
+        if name in IMAGES:
+            floats = value.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+            result[name] = floats.div_(FULL_SCALE[value.dtype])
+        elif name in MAPS:
+            result[name] = value.to(torch.float32).unsqueeze(1)
+    return result
+
+
+def to_stored(image: Tensor) -> np.ndarray:
+    """Turn (3, H, W) floats in [0, 1] into (H, W, 3) uint16, rounding to nearest.
+
+    Differences: the DPDNet program truncates when it writes its results; rounding is unbiased and gives a stored value back exactly.
+    """
+    scaled = image.detach().double().clamp(0, 1).mul(65535).round()
+    return scaled.permute(1, 2, 0).cpu().numpy().astype(np.uint16)

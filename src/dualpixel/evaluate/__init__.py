@@ -1,0 +1,1 @@
+"""Scores by a named protocol, and the result files that hold them."""

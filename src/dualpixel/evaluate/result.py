@@ -1,0 +1,101 @@
+"""Result files: one JSON per run, data set, split and protocol, from which leaderboards are made."""
+
+import subprocess
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from dualpixel import __version__
+from dualpixel.data.schema import build
+from dualpixel.errors import DualPixelError
+from dualpixel.files import read_json, write_json
+from dualpixel.paths import PACKAGE
+
+SCHEMA = 1
+RESULT = "result.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """Scores of one recipe with one set of weights on one split by one protocol.
+
+    Args:
+        schema: version of this layout.
+        recipe: name of the recipe.
+        options: options of the network.
+        weights_sha256: hash of the network's weights.
+        weights_source: the file they came from.
+        dataset, dataset_version, split, fingerprint: the pixels that were scored.
+        complete: whether every scene of the split was scored.
+        protocol, protocol_description: how.
+        rows: one mapping per image: key, group, the scores of the output, and of the unprocessed input as ``input_...``.
+        means: "overall" and each group -> column -> mean, None where it could not be measured.
+        parameters: of the network.
+        macs: multiply-accumulates for the first image of the split; None where they could not be counted.
+        macs_size: (height, width) of that image.
+        code: version of dualpixel.
+        made: UTC time.
+        environment: versions and device.
+    """
+
+    schema: int
+    recipe: str
+    options: dict[str, Any]
+    weights_sha256: str
+    weights_source: str
+    dataset: str
+    dataset_version: str
+    split: str
+    fingerprint: str
+    complete: bool
+    protocol: str
+    protocol_description: str
+    rows: list[dict[str, Any]]
+    means: dict[str, dict[str, Any]]
+    parameters: int
+    macs: int | None
+    macs_size: list[int] | None
+    code: str
+    made: str
+    environment: dict[str, Any]
+
+
+def result_path(run: Path, dataset: str, split: str, protocol: str) -> Path:
+    """Return where a result lies in the folder of its run."""
+    return run / "results" / f"{dataset}-{split}" / protocol / RESULT
+
+
+def save_result(path: Path, result: Result) -> None:
+    """Write a result, atomically."""
+    write_json(path, asdict(result))
+
+
+def load_result(path: Path) -> Result:
+    """Read a result.
+
+    Raises:
+        DualPixelError: not a result, or of another schema.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        raise DualPixelError(f"{path}: not a result of schema {SCHEMA}; run `test` again")
+    return build(Result, content, str(path))
+
+
+def now() -> str:
+    """Return the UTC time as text."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def code_version() -> str:
+    """Return the version of the package, with the commit where it runs from a checkout."""
+    top = PACKAGE.parents[1]
+    if not (top / ".git").exists():
+        return __version__
+    command = ["git", "-C", str(top), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return __version__
+    return f"{__version__}+{found.stdout.strip()}"

@@ -1,0 +1,36 @@
+"""Scores of restored images: pure functions, the perceptual distance, and the table of scores per image."""
+
+from importlib import import_module
+from typing import Any
+
+__all__ = [
+    "PerImageScores",
+    "PerceptualDistance",
+    "functional",
+    "load_perceptual",
+    "mae",
+    "psnr",
+    "rmse_relative",
+    "ssim",
+    "summarise",
+]
+
+_HOMES = {
+    "PerImageScores": "per_image",
+    "PerceptualDistance": "perceptual",
+    "load_perceptual": "perceptual",
+    "mae": "functional",
+    "psnr": "functional",
+    "rmse_relative": "functional",
+    "ssim": "functional",
+    "summarise": "per_image",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: naming this room must not wait for torch."""
+    if name in _HOMES:
+        return getattr(import_module(f"dualpixel.metrics.{_HOMES[name]}"), name)
+    if name in ("functional", "per_image", "perceptual"):
+        return import_module(f"dualpixel.metrics.{name}")
+    raise AttributeError(f"module 'dualpixel.metrics' has no attribute {name!r}")

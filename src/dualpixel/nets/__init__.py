@@ -1,0 +1,5 @@
+"""One pure-torch network per paper, made of `dualpixel.blocks`."""
+
+from dualpixel.nets.dpdnet import DPDNet
+
+__all__ = ["DPDNet"]

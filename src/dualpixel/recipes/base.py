@@ -1,0 +1,164 @@
+"""What all recipes share: one step, the optimizer and schedule of the YAML, seeding, and weights that say what they are for."""
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from dualpixel.errors import DualPixelError
+from dualpixel.weights.files import METADATA, load_into, load_weights
+
+Batch = Mapping[str, Any]
+Prediction = dict[str, Tensor]
+
+
+class Recipe(LightningModule, ABC):
+    """A paper as a LightningModule. A subclass gives `forward` and `loss_terms`, and names the fields it needs.
+
+    A batch holds RGB images float32 (B, 3, H, W) in [0, 1] (``left``, ``right``, ``combined``, ``sharp``), maps (B, 1, H, W)
+    (``depth`` in metres, ``blur`` as signed radius in pixels), and the lists ``key`` and ``group``. A prediction holds at least ``sharp``.
+
+    Args:
+        net: the network, pure torch. It has the attribute ``options``, its constructor's arguments, stored with its weights.
+        optimizer: makes the optimizer from the parameters; needed for training only.
+        scheduler: makes the schedule of the learning rate from the optimizer.
+        schedule_interval: whether the schedule advances once an epoch or once a step.
+        init_from: weights to begin with, ours (.safetensors) or a checkpoint (.ckpt): chains the phases of a training, or brings
+            converted published weights into `test` and `predict`.
+    """
+
+    name: ClassVar[str]
+    targets: ClassVar[tuple[str, ...]] = ("sharp",)
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: OptimizerCallable | None = None,
+        scheduler: LRSchedulerCallable | None = None,
+        schedule_interval: Literal["epoch", "step"] = "epoch",
+        init_from: Path | None = None,
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.optimizer, self.scheduler, self.schedule_interval = optimizer, scheduler, schedule_interval
+        self.init_from = init_from
+        self._epoch_losses: list[Tensor] = []
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[str, ...]:
+        """The fields that `forward` needs."""
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Prediction:
+        """Predict.
+
+        Args:
+            batch: at least the fields of `inputs`, of any height and width.
+
+        Returns:
+            ``sharp`` (B, 3, H, W) in [0, 1], and whatever else the paper predicts.
+        """
+
+    @abstractmethod
+    def loss_terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
+        """Return the terms of the loss, each a scalar with its weight already in it; their sum is minimised."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one training batch, and log its terms."""
+        _, terms, loss = self._step(batch)
+        self.log("train/loss", loss, prog_bar=True)
+        if len(terms) > 1:
+            self.log_dict({f"train/{name}": term for name, term in terms.items()})
+        if batch_idx == 0:
+            self._epoch_losses.clear()
+        self._epoch_losses.append(self.all_gather(loss.detach()).mean())
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the mean loss of the epoch; kept by hand, since a run resumed in mid-epoch must see the whole epoch."""
+        if self._epoch_losses:
+            self.log("train/epoch_loss", torch.stack(self._epoch_losses).mean())
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Return prediction and loss; scores are taken from them by `dualpixel.evaluate`."""
+        prediction, _, loss = self._step(batch)
+        return {"prediction": prediction, "loss": loss}
+
+    test_step = validation_step
+
+    def predict_step(self, batch: Batch, batch_idx: int) -> Prediction:
+        """Return the prediction of one batch."""
+        return self(batch)
+
+    def _step(self, batch: Batch) -> tuple[Prediction, dict[str, Tensor], Tensor]:
+        prediction = self(batch)
+        terms = self.loss_terms(batch, prediction)
+        return prediction, terms, torch.stack(list(terms.values())).sum()
+
+    def setup(self, stage: str) -> None:
+        """Refuse, before the first batch, data without a needed field and evaluation without weights."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if hasattr(datamodule, "require"):
+            datamodule.require(stage, self.inputs, self.targets)
+        if self.init_from is not None:
+            self.load_weights(self.init_from)
+        if stage == "fit" and self.optimizer is None:
+            raise DualPixelError(f"{type(self).__name__} has no optimizer; give model.init_args.optimizer, as recipes/{self.name}.yaml does")
+
+    def load_weights(self, path: Path) -> None:
+        """Load weights into the network, strictly.
+
+        Raises:
+            DualPixelError: unreadable, or of another network.
+        """
+        state_dict, metadata = load_weights(Path(path))
+        load_into(self.net, state_dict, path, metadata)
+
+    def weights_metadata(self) -> dict[str, str]:
+        """Return what is stored with the weights, so that a file says by itself which network it is for."""
+        options: Any = getattr(self.net, "options", {})
+        return {"recipe": self.name, "net": f"{type(self.net).__module__}.{type(self.net).__qualname__}", "options": json.dumps(options)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Store the network's options beside its weights, and the losses of the epoch that is under way."""
+        checkpoint[METADATA] = self.weights_metadata()
+        checkpoint["epoch_losses"] = [float(loss) for loss in self._epoch_losses]
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another network in words, before torch lists every key."""
+        state_dict = {name.removeprefix("net."): value for name, value in checkpoint["state_dict"].items() if name.startswith("net.")}
+        load_into(self.net, state_dict, "the checkpoint", checkpoint.get(METADATA, {}))
+        self._epoch_losses = [torch.tensor(loss, device=self.device) for loss in checkpoint.get("epoch_losses", [])]
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed dropout from (run, step, process), so that a resumed run draws what the uninterrupted one would have drawn."""
+        run = int(os.environ.get("PL_GLOBAL_SEED", 0))
+        step = self.trainer.fit_loop.epoch_loop.batch_progress.total.processed
+        torch.manual_seed(hash((run, step, self.global_rank)) % 2**63)
+
+    def configure_optimizers(self) -> Any:
+        """Make the optimizer and the schedule of the YAML."""
+        optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
+        if self.scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": self.schedule_interval}}
+
+
+def stack_views(batch: Batch, fields: Sequence[str]) -> Tensor:
+    """Put images behind each other in the channels: (B, 3 n, H, W).
+
+    Raises:
+        DualPixelError: the batch lacks a field.
+    """
+    missing = [name for name in fields if name not in batch]
+    if missing:
+        raise DualPixelError(f"the batch has no {', '.join(missing)}; this recipe needs {', '.join(fields)}, found {', '.join(batch)}")
+    return torch.cat([batch[name] for name in fields], dim=1)

@@ -1,0 +1,96 @@
+"""Check class paths and arguments of a configuration, so that a wrong key is named with what was probably meant.
+
+jsonargparse says of a wrong argument of a nested class only that no type matched.
+"""
+
+import inspect
+from collections.abc import Mapping
+from copy import deepcopy
+from importlib import import_module
+from typing import Any
+
+from dualpixel.errors import DualPixelError
+from dualpixel.hints import near
+
+SHORT_NAMES = (
+    "dualpixel.recipes",
+    "dualpixel.nets",
+    "dualpixel.data",
+    "torch.optim",
+    "torch.optim.lr_scheduler",
+    "lightning.pytorch.callbacks",
+    "lightning.pytorch.loggers",
+)
+
+
+def find_class(class_path: str, where: str) -> type:
+    """Import the class of a dotted path, or one of the short names of ours, of torch's and of Lightning's.
+
+    Raises:
+        DualPixelError: there is none; the message names near matches.
+    """
+    module_name, _, name = str(class_path).rpartition(".")
+    for candidate in [module_name] if module_name else SHORT_NAMES:
+        try:
+            module = import_module(candidate)
+        except ImportError as error:
+            raise DualPixelError(f"{where}: cannot import {candidate!r} for {class_path!r} ({error})") from None
+        if inspect.isclass(getattr(module, name, None)):
+            return getattr(module, name)
+    listed = [one for one in dir(module) if inspect.isclass(getattr(module, one))] if module_name else []
+    raise DualPixelError(f"{where}: no class {class_path!r}; {near(name, listed)}")
+
+
+def check_configuration(content: Any, where: str) -> None:
+    """Check every ``class_path`` with its ``init_args`` in a nested configuration.
+
+    Raises:
+        DualPixelError: an unknown class, or an argument that its constructor does not have.
+    """
+    if isinstance(content, list):
+        for number, item in enumerate(content):
+            check_configuration(item, f"{where}[{number}]")
+    if not isinstance(content, Mapping):
+        return
+    if "class_path" in content:
+        arguments = content.get("init_args") or {}
+        check_arguments(find_class(content["class_path"], where), arguments, where)
+        unknown = set(content) - {"class_path", "init_args", "dict_kwargs"}
+        if unknown:
+            name = sorted(unknown)[0]
+            raise DualPixelError(f"{where}: unknown key {name!r} beside class_path; arguments of the class stand under init_args")
+    for key, value in content.items():
+        check_configuration(value, where if key == "init_args" else f"{where}.{key}")
+
+
+def check_arguments(kind: type, arguments: Mapping[str, Any], where: str) -> None:
+    """Refuse constructor arguments that a class does not have.
+
+    Raises:
+        DualPixelError: the argument, and what was probably meant.
+    """
+    allowed: list[str] = []
+    for base in inspect.getmro(kind):  # a constructor that takes **kwargs hands them to the next base
+        if "__init__" not in vars(base):
+            continue
+        parameters = inspect.signature(base.__init__).parameters.values()
+        allowed += [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+        if not any(one.kind is one.VAR_KEYWORD for one in parameters):
+            break
+    else:
+        return
+    allowed = [name for name in dict.fromkeys(allowed) if name != "self"]
+    for key in arguments:
+        if key not in allowed:
+            raise DualPixelError(f"{where}: {kind.__name__} has no argument {key!r}; {near(key, allowed)}")
+
+
+def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one configuration over another: mappings are merged, everything else is replaced; a new class_path starts afresh."""
+    merged = deepcopy(dict(first))
+    for key, value in second.items():
+        old = merged.get(key)
+        both = isinstance(value, Mapping) and isinstance(old, Mapping)
+        same_class = both and value.get("class_path", old.get("class_path")) == old.get("class_path")
+        merged[key] = merge(old, value) if same_class else deepcopy(value)
+    return merged

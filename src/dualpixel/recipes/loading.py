@@ -1,0 +1,48 @@
+"""A recipe in one line of Python, without Lightning or the command line."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dualpixel.errors import DualPixelError
+from dualpixel.paths import find
+from dualpixel.recipes.base import Recipe
+from dualpixel.recipes.configuration import check_configuration
+from dualpixel.weights.files import load_into, load_weights
+
+
+def load(recipe: str, weights: str | Path | None = None, **options: Any) -> Recipe:
+    """Return a recipe ready to be called: ``dualpixel.load("dpdnet", weights=FILE)(batch)["sharp"]``.
+
+    Args:
+        recipe: name of a YAML in ``recipes/``, or the path of one.
+        weights: a .safetensors file of ours or a .ckpt; the options stored in it shape the network. None leaves random weights.
+        options: arguments of the network that replace those of the YAML (and of the file).
+
+    Returns:
+        The LightningModule, in eval mode, on the CPU.
+
+    Raises:
+        DualPixelError: unknown recipe, unknown option, or weights of another network.
+    """
+    from jsonargparse import ArgumentParser
+
+    path = find("recipes", recipe)
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or "model" not in content:
+        raise DualPixelError(f"{path}: not a recipe (it has no 'model'); overlays are given as a second --config")
+    model = content["model"]
+    net = model["init_args"]["net"].setdefault("init_args", {})
+    state_dict, metadata = load_weights(Path(weights)) if weights is not None else (None, {})
+    net.update(json.loads(metadata.get("options", "{}")))
+    net.update(options)
+
+    check_configuration(model, f"recipe {recipe}: model")
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Recipe, "model")
+    made = parser.instantiate_classes(parser.parse_object({"model": model})).model
+    if state_dict is not None:
+        load_into(made.net, state_dict, weights, metadata)
+    return made.eval()

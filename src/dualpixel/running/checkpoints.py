@@ -1,0 +1,64 @@
+"""Which checkpoints a run keeps: the best by a score, and the last one every so many steps, from which a killed run goes on."""
+
+from typing import Literal
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from dualpixel.running.folder import CHECKPOINTS, LAST, InRunFolder
+
+
+class BestCheckpoint(InRunFolder, ModelCheckpoint):
+    """Keeps ``checkpoints/best.ckpt``.
+
+    Args:
+        monitor: the logged value that decides: ``val/psnr``, ``val/loss``, ``train/epoch_loss`` ...
+        mode: whether larger ("max") or smaller ("min") is better.
+    """
+
+    def __init__(self, monitor: str = "val/psnr", mode: Literal["min", "max"] = "max") -> None:
+        on_training = monitor.startswith("train/")
+        ModelCheckpoint.__init__(
+            self,
+            filename="best",
+            monitor=monitor,
+            mode=mode,
+            auto_insert_metric_name=False,
+            enable_version_counter=False,
+            save_on_train_epoch_end=on_training,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Put the checkpoints into the run's folder."""
+        InRunFolder.setup(self, trainer, pl_module, stage)
+        self.dirpath = str(self.folder / CHECKPOINTS)
+        ModelCheckpoint.setup(self, trainer, pl_module, stage)
+
+
+class LastCheckpoint(InRunFolder, ModelCheckpoint):
+    """Keeps ``checkpoints/last.ckpt``: every so many steps, and when training ends.
+
+    Args:
+        every_n_steps: how many steps a kill may cost.
+    """
+
+    def __init__(self, every_n_steps: int = 500) -> None:
+        ModelCheckpoint.__init__(
+            self,
+            filename="last",
+            monitor=None,
+            save_top_k=1,
+            every_n_train_steps=every_n_steps,
+            enable_version_counter=False,
+            save_on_train_epoch_end=False,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Put the checkpoints into the run's folder."""
+        InRunFolder.setup(self, trainer, pl_module, stage)
+        self.dirpath = str(self.folder / CHECKPOINTS)
+        ModelCheckpoint.setup(self, trainer, pl_module, stage)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the end of training."""
+        trainer.save_checkpoint(self.folder / CHECKPOINTS / LAST)

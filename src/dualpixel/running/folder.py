@@ -1,0 +1,62 @@
+"""The folder of a run, `runs/RUN`: everything one run leaves behind lies in it."""
+
+import os
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+CHECKPOINTS = "checkpoints"
+LAST = "last.ckpt"
+CHOSEN = "DUALPIXEL_RUN_FOLDER"
+JOB = ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID")
+
+
+def choose_folder(root: Path, name: str | None, default: str, checkpoint: Path | None) -> Path:
+    """Choose the folder of a run.
+
+    Args:
+        root: folder of all runs.
+        name: a name the user gave: the folder is taken, new or not.
+        default: name to number where the user gave none.
+        checkpoint: a checkpoint that is resumed or scored; when it lies in a run's folder, the run goes on there.
+
+    Returns:
+        The folder; it need not exist yet. Processes that this one starts choose the same.
+    """
+    if CHOSEN in os.environ and "LOCAL_RANK" in os.environ:  # a process started by the first one of a multi-process run
+        return Path(os.environ[CHOSEN])
+    if name:
+        folder = root / name
+    elif checkpoint is not None and checkpoint.parent.name == CHECKPOINTS:
+        folder = checkpoint.parent.parent
+    else:
+        job = next((os.environ[key] for key in JOB if os.environ.get(key, "none") != "none"), None)
+        folder = root / f"{default}-{job}" if job else _numbered(root, default)
+    os.environ[CHOSEN] = str(folder)
+    return folder
+
+
+def _numbered(root: Path, default: str) -> Path:
+    number = 1
+    while (root / f"{default}-{number}").exists():
+        number += 1
+    return root / f"{default}-{number}"
+
+
+def find_checkpoint(path: str | None) -> str | None:
+    """Return the checkpoint meant by a path: a run's folder stands for its last one."""
+    if path and Path(path).is_dir():
+        for candidate in (Path(path) / CHECKPOINTS / LAST, Path(path) / LAST):
+            if candidate.is_file():
+                return str(candidate)
+    return path
+
+
+class InRunFolder(Callback):
+    """A callback that writes into the run's folder: ``self.folder``, the same on every process."""
+
+    folder: Path
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Agree on the folder of the first process."""
+        self.folder = Path(trainer.strategy.broadcast(str(trainer.default_root_dir)))

@@ -1,0 +1,210 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import TOP
+from scenes import COUNTS, SIZE, TEST_KEYS, photograph, views, write_card
+from test_cli import refused
+
+import dualpixel
+from dualpixel.cli import main
+from dualpixel.data.images import read_image, write_png
+from dualpixel.data.reading import PreparedSplit
+from dualpixel.evaluate.result import load_result
+from dualpixel.metrics import functional
+from dualpixel.weights.files import load_weights, save_weights, weights_hash
+
+DPDNET = str(TOP / "recipes" / "dpdnet.yaml")
+
+
+@pytest.fixture(scope="module")
+def overlay(tmp_path_factory, small_card, small_shards):
+    """A narrow network on the small scenes: seconds on a CPU."""
+    path = tmp_path_factory.mktemp("overlay") / "small.yaml"
+    content = {
+        "model": {"init_args": {"net": {"init_args": {"width": 0.1, "residual": True}}, "optimizer": {"init_args": {"lr": 1e-3}}}},
+        "data": {"init_args": {"dataset": str(small_card), "root": str(small_shards), "batch_size": 4, "num_workers": 0}},
+        "trainer": {"max_epochs": 2, "accelerator": "cpu", "devices": 1, "log_every_n_steps": 1},
+        "panels": {"every_n_validations": 1},
+        "last": {"every_n_steps": 5},
+    }
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, overlay):
+    """The folder of a finished run."""
+    root = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WANDB_MODE", "disabled")
+        main(["fit", "--config", DPDNET, "--config", overlay, "--run.root", str(root), "--run.name", "small"])
+    return root / "small"
+
+
+def test_fit_leaves_everything_in_one_folder(trained):
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    assert config["model"]["init_args"]["net"]["init_args"]["width"] == 0.1
+    assert (trained / "checkpoints" / "best.ckpt").is_file() and (trained / "checkpoints" / "last.ckpt").is_file()
+    with (trained / "logs" / "version_0" / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    logged = {name for row in rows for name, value in row.items() if value}
+    assert {"train/loss", "train/epoch_loss", "val/psnr", "val/ssim", "val/mae", "val/loss", "val/input_psnr"} <= logged
+    assert len(list((trained / "panels").glob("val-epoch0001-*.png"))) == COUNTS["val"]
+
+
+def test_training_learns(trained):
+    with (trained / "logs" / "version_0" / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row.get("val/psnr")]
+    assert float(rows[-1]["val/psnr"]) > float(rows[0]["val/input_psnr"])
+
+
+def test_the_saved_configuration_runs_again_alone(trained, tmp_path, capsys):
+    main(["validate", "--config", str(trained / "config.yaml"), "--ckpt_path", str(trained), "--run.name", "again", "--run.root", str(tmp_path)])
+    assert "gain +" in capsys.readouterr().out
+    assert (tmp_path / "again" / "config-validate.yaml").is_file()
+
+
+def test_result_holds_what_was_measured(trained, overlay, small_shards, capsys):
+    main(["test", "--config", DPDNET, "--config", overlay, "--ckpt_path", str(trained), "--scores.lpips", "false"])
+    said = capsys.readouterr().out
+    assert "protocol dpdnet-16bit" in said and "indoor output" in said
+    result = load_result(trained / "results" / "dpdd_small-test" / "dpdnet-16bit" / "result.json")
+    split = PreparedSplit(small_shards / "test")
+    assert result.fingerprint == split.index.fingerprint and result.complete
+    assert [row["key"] for row in result.rows] == [sample.key for sample in split.index.samples]
+
+    checkpoint = trained / "checkpoints" / "last.ckpt"
+    assert result.weights_sha256 == weights_hash(load_weights(checkpoint)[0])
+    recipe = dualpixel.load("dpdnet", weights=checkpoint)
+    assert result.parameters == sum(p.numel() for p in recipe.net.parameters()) and result.macs > 0
+    for position, row in enumerate(result.rows):
+        batch = {
+            name: torch.from_numpy(np.asarray(split.array(position, name)).astype(np.float32) / 65535).permute(2, 0, 1)[None]
+            for name in ("left", "right", "combined", "sharp")
+        }
+        with torch.no_grad():
+            output = recipe(batch)["sharp"]
+        assert row["psnr"] == pytest.approx(float(functional.psnr(output, batch["sharp"])), abs=1e-6)
+        assert row["ssim"] == pytest.approx(float(functional.ssim(output, batch["sharp"])), abs=1e-6)
+        assert row["input_mae"] == pytest.approx(float(functional.mae(batch["combined"], batch["sharp"])), abs=1e-9)
+        assert row["lpips"] is None
+    for group in ("overall", "indoor", "outdoor"):
+        mine = [row["psnr"] for row in result.rows if group in ("overall", row["group"])]
+        assert result.means[group]["psnr"] == pytest.approx(sum(mine) / len(mine), abs=1e-12)
+    assert result.means["overall"]["lpips"] is None
+    assert list(trained.glob("panels/test-dpdd_small-*.png"))
+
+
+def test_lpips_is_measured_when_its_weights_are_there(trained, overlay, shared, tmp_path):
+    weights = shared / "data" / "lpips" / "alexnet_lpips_v0.1.npz"
+    main(["test", "--config", DPDNET, "--config", overlay, "--ckpt_path", str(trained), "--run.root", str(tmp_path), "--run.name", "l",
+          "--scores.lpips_weights", str(weights), "--panels.count", "0"])  # fmt: skip
+    result = load_result(next(tmp_path.rglob("result.json")))
+    assert all(0 < row["lpips"] < 1 for row in result.rows)
+    assert not (tmp_path / "l" / "panels").exists()
+
+
+def test_predict_writes_16_bit_images_of_any_size(trained, overlay, tmp_path):
+    scene = views(photograph(5, (101, 77)))
+    for field in ("left", "right"):
+        write_png(tmp_path / "in" / field / "odd.png", scene[field])
+    main(["predict", "--config", DPDNET, "--config", overlay, "--ckpt_path", str(trained),
+          "--data.predict_source", f"[{tmp_path / 'in'}]", "--predictions.output", str(tmp_path / "out")])  # fmt: skip
+    image = read_image(tmp_path / "out" / "odd.png", 16)
+    assert image.shape == (101, 77, 3) and len(np.unique(image & 255)) > 100
+
+
+def test_a_16_bit_value_survives_from_file_to_file(small_card, small_shards, small_source, tmp_path, monkeypatch):
+    """A network that corrects nothing gives the stored combined image back, bit for bit."""
+    net = {"views": "dual", "width": 0.02, "dropout": 0.0, "residual": True}
+    untrained = dualpixel.load("dpdnet", **net)
+    save_weights(tmp_path / "identity.safetensors", untrained.net.state_dict(), untrained.weights_metadata())
+    options = [f"--model.net.init_args.{name}={json.dumps(value).strip(chr(34))}" for name, value in net.items()]
+    main(["predict", "--config", DPDNET, *options, "--model.init_from", str(tmp_path / "identity.safetensors"),
+          "--data.dataset", str(small_card), "--data.root", str(small_shards), "--data.num_workers", "0", "--trainer.devices", "1",
+          "--run.root", str(tmp_path), "--run.name", "identity"])  # fmt: skip
+    for key in TEST_KEYS:
+        original = read_image(small_source / f"dd_dp_dataset_canon/test_c/source/{key}.png", 16)
+        assert np.array_equal(read_image(tmp_path / "identity" / "predictions" / f"{key}.png", 16), original)
+
+
+def test_resuming_goes_on_in_the_same_folder(trained, overlay, tmp_path):
+    import shutil
+
+    folder = shutil.copytree(trained, tmp_path / "copy")
+    main(["fit", "--config", DPDNET, "--config", overlay, "--ckpt_path", str(folder), "--trainer.max_epochs", "3"])
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 2
+    assert (folder / "logs" / "version_0" / "metrics.csv").is_file() and (folder / "logs" / "version_1" / "metrics.csv").is_file()
+
+
+def test_init_from_starts_a_new_run_from_old_weights(trained, overlay, tmp_path):
+    main(["fit", "--config", DPDNET, "--config", overlay, "--model.init_from", str(trained / "checkpoints" / "best.ckpt"),
+          "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--model.optimizer.init_args.lr", "0",
+          "--run.root", str(tmp_path), "--run.name", "next"])  # fmt: skip
+    before, after = (load_weights(folder / "checkpoints" / name)[0] for folder, name in ((trained, "best.ckpt"), (tmp_path / "next", "last.ckpt")))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_fit_without_the_data_says_how_to_get_them(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = refused(capsys, "fit", "--config", "recipes/dpdnet.yaml")
+    assert "'dpdd' is not prepared" in message and "data prepare dpdd --source" in message
+    assert not (tmp_path / "runs").exists()
+
+
+def test_unknown_keys_get_near_matches(capsys, tmp_path):
+    for content, said in (
+        ({"model": {"init_args": {"net": {"init_args": {"widht": 0.5}}}}}, "DPDNet has no argument 'widht'; did you mean 'width'"),
+        ({"model": {"init_args": {"optimizer": {"init_args": {"learning_rate": 1}}}}}, "KerasAdam has no argument 'learning_rate'"),
+        ({"data": {"init_args": {"batchsize": 2}}}, "did you mean 'batch_size'"),
+        ({"trainer": {"max_epoch": 2}}, "did you mean 'max_epochs'"),
+        ({"modle": {}}, "did you mean 'model'"),
+        ({"model": {"class_path": "dualpixel.recipes.DPDNetRecip"}}, "did you mean"),
+    ):
+        path = tmp_path / "wrong.yaml"
+        path.write_text(yaml.safe_dump(content))
+        assert said in refused(capsys, "fit", "--config", DPDNET, "--config", str(path))
+    assert "--model.init_args.nett" in refused(capsys, "fit", "--config", DPDNET, "--model.init_args.nett", "3")
+
+
+def test_wrong_weights_are_refused(capsys, overlay, trained, tmp_path, small_shards):
+    small = ["--config", DPDNET, "--config", overlay, "--run.root", str(tmp_path)]
+    assert "do not fit DPDNet" in refused(
+        capsys, "test", *small, "--ckpt_path", str(trained), "--model.net.init_args.width", "0.2"
+    )
+    (tmp_path / "text.safetensors").write_text("no weights")
+    assert "not a weights file" in refused(capsys, "test", *small, "--model.init_from", str(tmp_path / "text.safetensors"))
+    assert "no such file" in refused(capsys, "test", *small, "--model.init_from", str(tmp_path / "none.ckpt"))
+    assert "no such file" in refused(capsys, "test", *small, "--ckpt_path", str(tmp_path / "none.ckpt"))
+
+
+def test_random_weights_are_not_scored(capsys, overlay):
+    assert "test needs weights" in refused(capsys, "test", "--config", DPDNET, "--config", overlay)
+
+
+def test_a_checkpoint_of_another_stream_is_not_resumed(capsys, overlay, trained):
+    assert "effective batch 4, this run has 2" in refused(
+        capsys, "fit", "--config", DPDNET, "--config", overlay, "--ckpt_path", str(trained), "--data.batch_size", "2",
+        "--trainer.max_epochs", "3",
+    )  # fmt: skip
+
+
+def test_a_recipe_refuses_data_without_its_fields(capsys, overlay, small_source, tmp_path):
+    from dualpixel.data.prepare import prepare
+    from dualpixel.data.registry import get_card
+
+    patterns = {"combined": "{split}_c/source/*.png", "sharp": "{split}_c/target/*.png"}
+    card = write_card(tmp_path / "single.yaml", fields=list(patterns), reader={"name": "folders", "options": {"patterns": patterns, "roots": ["dd_dp_dataset_canon"]}})
+    prepare(get_card(card), small_source, tmp_path / "single", processes=1)
+    data = ["--data.dataset", str(card), "--data.root", str(tmp_path / "single"), "--run.root", str(tmp_path)]
+    message = refused(capsys, "fit", "--config", DPDNET, "--config", overlay, *data)
+    assert "needs left, right, sharp" in message and "has no left, right" in message
+
+
+def test_no_recipe_at_all(capsys):
+    assert "no recipe is given" in refused(capsys, "fit")
+    assert "no recipe is given" in refused(capsys, "fit", "--config", "overlays/quickstart")

@@ -1,0 +1,67 @@
+import math
+
+import pytest
+import torch
+
+from dualpixel.optics import MODES, Camera, render, simulate
+
+CAMERA = Camera(focal_length_m=0.035, focal_length_px=3000, aperture_px=1500, focus_distance_m=5)
+IMAGE, MAP = torch.rand(2, 3, 9, 12), torch.linspace(2, 8, 2 * 9 * 12).reshape(2, 1, 9, 12)
+
+
+def test_simulate_renders_the_blur_that_the_camera_has():
+    for simulated, rendered in zip(simulate(IMAGE, MAP, CAMERA), render(IMAGE, CAMERA.blur_radius(MAP)), strict=True):
+        assert torch.equal(simulated, rendered)
+
+
+def test_options_reach_the_mode():
+    assert not torch.equal(simulate(IMAGE, MAP, CAMERA, vertical="down")[0], simulate(IMAGE, MAP, CAMERA)[0])
+    with pytest.raises(TypeError, match="sideways"):
+        render(IMAGE, MAP, sideways=True)
+
+
+def test_infinitely_far_is_a_depth():
+    assert simulate(IMAGE, torch.full_like(MAP, math.inf), CAMERA)[0].isfinite().all()
+
+
+def test_one_channel_and_one_pixel_will_do():
+    left, right = render(torch.full((1, 1, 1, 1), 0.5), torch.full((1, 1, 1, 1), 3.0))
+    assert left.item() == right.item() == pytest.approx(0.5)
+
+
+def test_an_unknown_mode_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="no rendering mode 'rects'; did you mean 'rect'\\? Allowed: rect"):
+        render(IMAGE, MAP, mode="rects")
+    with pytest.raises(ValueError, match="Allowed: " + ", ".join(MODES)):
+        simulate(IMAGE, MAP, CAMERA, mode="wave optics")
+
+
+@pytest.mark.parametrize(
+    ("image", "blur", "words"),
+    [
+        (IMAGE[0], MAP, r"image has shape \(3, 9, 12\), but must be \(B, C, H, W\)"),
+        (IMAGE[:0], MAP[:0], "without a zero"),
+        (IMAGE, MAP[:, :, :-1], r"blur has shape \(2, 1, 8, 12\), but must be \(2, 1, 9, 12\)"),
+        (IMAGE, MAP[:1], r"but must be \(2, 1, 9, 12\)"),
+        (IMAGE, MAP[:, 0], r"blur has shape \(2, 9, 12\)"),
+        ((IMAGE * 255).to(torch.uint8), MAP, "image is torch.uint8, but must be floating"),
+        (IMAGE, MAP.long(), "blur is torch.int64"),
+        (IMAGE, MAP.to("meta"), "image is on cpu and blur on meta"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_refused(image, blur, words):
+    with pytest.raises(ValueError, match=words):
+        render(image, blur)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -1.0, math.nan])
+def test_depths_that_are_none_are_refused(wrong):
+    depth = MAP.clone()
+    depth[0, 0, 0, :3] = wrong
+    with pytest.raises(ValueError, match="3 of 216 depths are zero, negative or NaN"):
+        simulate(IMAGE, depth, CAMERA)
+
+
+def test_a_depth_of_the_wrong_shape_is_called_a_depth():
+    with pytest.raises(ValueError, match="depth has shape"):
+        simulate(IMAGE, MAP[:, :, 1:], CAMERA)
