@@ -4,13 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from command_line import TOP
 from scenes import make_dpdd_folder, write_card
 
 from dualpixel.data.prepare import prepare
 from dualpixel.data.registry import get_card
-
-TOP = Path(__file__).resolve().parents[1]
-
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

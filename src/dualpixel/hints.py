@@ -10,7 +10,7 @@ def near(name: str, allowed: Iterable[str]) -> str:
     >>> near("dpd", ["dpdd", "quickstart"])
     "did you mean 'dpdd'? Allowed: dpdd, quickstart"
     """
-    allowed = list(allowed)
-    close = get_close_matches(str(name).lower(), [str(one) for one in allowed], n=1, cutoff=0.6)
-    listed = "Allowed: " + (", ".join(map(str, allowed)) if allowed else "none")
-    return f"did you mean {close[0]!r}? {listed}" if close else listed
+    spelled = {str(one).lower(): str(one) for one in allowed}
+    close = get_close_matches(str(name).lower(), spelled, n=1, cutoff=0.6)
+    listed = "Allowed: " + (", ".join(spelled.values()) if spelled else "none")
+    return f"did you mean {spelled[close[0]]!r}? {listed}" if close else listed

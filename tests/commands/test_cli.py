@@ -2,27 +2,9 @@ import subprocess
 import sys
 
 import pytest
-from conftest import TOP
+from command_line import TOP, refused, run_module
 
 from dualpixel.cli import TOOLS, TRAINING, main
-
-
-def run_module(*arguments, folder=TOP, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "src", *arguments], cwd=folder, capture_output=True, text=True, timeout=120, **options
-    )
-
-
-def refused(capsys, *arguments):
-    """Run a command that must end with status 2 and one short message; return the message."""
-    with pytest.raises(SystemExit) as stopped:
-        main(list(arguments))
-    said = capsys.readouterr().err
-    assert stopped.value.code == 2
-    assert "Traceback" not in said
-    message = said[said.index("error: ") :].strip()
-    assert len(message.splitlines()) <= 2, message
-    return message
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["data", "list"], ["data", "show", "dpdd"], ["data", "--help"]])

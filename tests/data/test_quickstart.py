@@ -40,7 +40,11 @@ def no_network(monkeypatch):
 def pictures():
     """One training scene of each photograph, and all measured ones: (split, scene, arrays)."""
     maker = reader()
-    chosen = [("train", scene) for scene in maker.scenes("train") if scene.key.endswith("-01")]
+    chosen = [
+        ("train", scene)
+        for scene in maker.scenes("train")
+        if re.fullmatch("brick-00|[a-z]+-0[12]", scene.key)
+    ]
     chosen += [(split, scene) for split in ("val", "test") for scene in maker.scenes(split)]
     return [(split, scene, maker.read(scene)) for split, scene in chosen]
 
@@ -83,7 +87,7 @@ def test_another_seed_makes_other_training_scenes():
 
 def test_fields_have_their_storage_and_size(pictures):
     for split, _, arrays in pictures:
-        size = (288, 384) if split == "train" else (500, 741)
+        size = (192, 256) if split == "train" else (500, 741)
         for name in ("left", "right", "combined", "sharp"):
             assert (arrays[name].dtype, arrays[name].shape) == (np.uint16, (*size, 3))
         for name in ("depth", "blur"):
@@ -116,7 +120,7 @@ def test_near_content_lies_further_right_in_the_left_view(pictures):
 
 def test_the_blurred_image_is_clearly_but_not_hopelessly_worse_than_the_sharp(pictures):
     for split, _, arrays in pictures:
-        low, high = (20, 34) if split == "train" else (23, 27)
+        low, high = (20, 30) if split == "train" else (23, 27)
         assert low < psnr(arrays["combined"], arrays["sharp"]) < high
         assert psnr(arrays["combined"], arrays["sharp"]) > psnr(arrays["left"], arrays["sharp"])
 
@@ -129,9 +133,12 @@ def test_training_blur_is_like_that_of_the_measured_scene(pictures):
     assert made_up.mean() == pytest.approx(measured.mean(), rel=0.4)
 
 
-def test_sharp_is_the_photograph_in_sixteen_bits(pictures):
-    for _, _, arrays in pictures:
-        assert not (arrays["sharp"] % 257).any()
+def test_sharp_is_the_photograph_halved_or_the_whole_measured_one(pictures):
+    # byte values repeated in both bytes; means of four of them are within rounding of a quarter of that grid
+    for split, _, arrays in pictures:
+        quarters = arrays["sharp"].astype(np.float64) * 4 / 257
+        assert np.abs(quarters - quarters.round()).max() < 0.01
+        assert bool((arrays["sharp"] % 257).any()) is (split == "train")
 
 
 def test_made_up_depth_is_of_its_seed_and_has_both_slopes_and_jumps():

@@ -102,6 +102,8 @@ class DualPixelCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the folder, the loggers and the progress display."""
         options = self._options()
+        if hasattr(self.datamodule, "ensure_prepared") and rank_zero_only.rank == 0:
+            self.datamodule.ensure_prepared(self.subcommand)  # before there is a folder of a run that cannot run
         config = yaml.safe_load(self._parser(self.subcommand).dump(options, skip_none=False))
         if options.trainer.logger in (None, True) and not options.trainer.fast_dev_run:
             kwargs["logger"] = make_loggers(self.folder, config, options.wandb.mode, options.wandb.project)
@@ -114,11 +116,6 @@ class DualPixelCLI(LightningCLI):
             with atomic(self.folder / name) as beside:
                 beside.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
         return trainer
-
-    def after_instantiate_classes(self) -> None:
-        """Say what is missing before anything runs."""
-        if hasattr(self.datamodule, "ensure_prepared") and rank_zero_only.rank == 0:
-            self.datamodule.ensure_prepared(self.subcommand)
 
     def before_fit(self) -> None:
         """Say what is trained on what."""
@@ -183,6 +180,7 @@ def _quieten() -> None:
         r".*LightningCLI's args parameter is intended to run from within Python.*",
         r".*`isinstance\(treespec, LeafSpec\)` is deprecated.*",
         r".*Experiment logs directory .* exists and is not empty.*",
+        r".*The dirpath has changed from.*",  # a checkpoint may be scored from another run's folder
         r".*There is a wandb run already in progress.*",
         r".*sync_dist=True.*",  # scores are reduced by their table already
     ):

@@ -1,6 +1,7 @@
 """The reader that needs no download: it renders dual-pixel pairs from photographs in the scikit-image wheel.
 
-Training scenes are sharp photographs with a made-up depth map. Validation and test scenes are the left image of
+Training scenes are photographs, halved so that they are as sharp as the measured scene (which was quartered), with a
+made-up depth map. Validation and test scenes are the left image of
 Middlebury's *Motorcycle* (Scharstein et al., "High-resolution stereo datasets with subpixel-accurate ground truth",
 GCPR 2014) with the depth that was measured with it; a camera's settings occur in one split only. They measure whether a
 network learns, not how good it is.
@@ -23,8 +24,8 @@ from dualpixel.errors import DualPixelError
 from dualpixel.hints import near
 
 # Scenes made from each photograph. Only PNG files, since the bits of a decoded JPEG depend on the decoder.
-PHOTOGRAPHS = {"astronaut": 10, "coffee": 8, "chelsea": 6, "ihc": 6, "camera": 2, "brick": 2, "gravel": 2}
-HEIGHT, WIDTH = 288, 384  # of a training scene, pixels; fits in every photograph
+PHOTOGRAPHS = {"astronaut": 14, "coffee": 12, "camera": 6, "ihc": 3, "brick": 1}
+HEIGHT, WIDTH = 192, 256  # of a training scene, pixels; fits in every halved photograph
 
 MEASURED = "motorcycle_left"
 # Calibration of the quarter-size scene, from the documentation of skimage.data.stereo_motorcycle.
@@ -78,18 +79,19 @@ class QuickstartReader(Reader):
         from dualpixel.optics import Camera, simulate
 
         noted = scene.metadata
-        image = read_image(_file(f"{noted['photograph']}.png"), 8)
+        image = read_image(_file(f"{noted['photograph']}.png"), 8) / 255
         if noted["photograph"] == MEASURED:
             with np.load(_file("motorcycle_disp.npz")) as stored:
                 depth = depth_of_disparity(filled_from_behind(stored["arr_0"]))
         else:
+            image = _halved(image)
             top = round(noted["place"][0] * (image.shape[0] - HEIGHT))
             left = round(noted["place"][1] * (image.shape[1] - WIDTH))
             image = image[top : top + HEIGHT, left : left + WIDTH]
-            image = image[:, ::-1] if noted["mirrored"] else image
+            image = image[:, ::-1].copy() if noted["mirrored"] else image
             depth = made_up_depth(HEIGHT, WIDTH, noted["seed"], NEAREST_M, FARTHEST_M)
         camera = Camera(**{name: noted[name] for name in CAMERA})
-        sharp = torch.from_numpy(image / 255).permute(2, 0, 1)[None]
+        sharp = torch.from_numpy(image).permute(2, 0, 1)[None]
         metres = torch.from_numpy(depth.astype(np.float64))[None, None]
         left_view, right_view = simulate(sharp, metres, camera)
         images = {"left": left_view, "right": right_view, "combined": (left_view + right_view) / 2, "sharp": sharp}
@@ -144,6 +146,11 @@ def filled_from_behind(disparity: np.ndarray) -> np.ndarray:
 def depth_of_disparity(disparity: np.ndarray) -> np.ndarray:
     """Return the depth in metres of a disparity in pixels: focal length x baseline / (disparity + doffs)."""
     return FOCAL_LENGTH_PX * BASELINE_M / (disparity + DOFFS_PX)
+
+
+def _halved(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[0] // 2, image.shape[1] // 2
+    return image[: 2 * height, : 2 * width].reshape(height, 2, width, 2, 3).mean((1, 3))
 
 
 def _lens(f_number: float, focus_distance_m: float) -> dict[str, Any]:

@@ -1,0 +1,118 @@
+"""Several processes, kills and resumed runs: real processes, started as a user starts them."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from command_line import TOP
+
+from dualpixel.evaluate.result import load_result
+
+STEPS_AN_EPOCH = 25
+KILLED_AT, SAVED_AT = 38, 35
+
+
+def run(arguments, folder, limit=240):
+    """Run a command in a process group of its own; a process that waits in a collective is killed with its group."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TOP / "tests"), "WANDB_MODE": "disabled"}
+    process = subprocess.Popen(
+        [sys.executable, str(TOP / "src" / "__main__.py"), *map(str, arguments)],
+        cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        said, _ = process.communicate(timeout=limit)
+    finally:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    return process.returncode, said
+
+
+@pytest.fixture(scope="module")
+def overlay(tmp_path_factory, small_card, small_shards):
+    path = tmp_path_factory.mktemp("overlay") / "small.yaml"
+    net = {"width": 0.05, "dropout": 0.4}
+    content = {
+        "model": {"init_args": {"net": {"init_args": net}, "optimizer": {"init_args": {"lr": 1e-3}}, "scheduler": {"init_args": {"step_size": 1}}}},
+        "data": {"init_args": {"dataset": str(small_card), "root": str(small_shards), "crop_size": 48, "mirror": 0.5, "flip": 0.5}},
+        "trainer": {"max_epochs": 3, "accelerator": "cpu", "log_every_n_steps": 1},
+        "panels": {"count": 0},
+        "last": {"every_n_steps": 5},
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def fit(folder, overlay, name, processes, workers, *more):
+    arguments = ["fit", "--config", TOP / "recipes/dpdnet.yaml", "--config", overlay, "--run.name", name]
+    arguments += ["--trainer.devices", processes, "--data.batch_size", 4 // processes, "--data.num_workers", workers, *more]
+    return run(arguments, folder)
+
+
+def final(folder, name):
+    checkpoint = torch.load(folder / "runs" / name / "checkpoints" / "last.ckpt", weights_only=True)
+    return checkpoint["state_dict"], checkpoint["optimizer_states"], checkpoint["global_step"]
+
+
+def best(folder, name):
+    return torch.load(folder / "runs" / name / "checkpoints" / "best.ckpt", weights_only=True)["global_step"]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_and_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(tmp_path, overlay, processes):
+    code, said = fit(tmp_path, overlay, "whole", processes, 0)
+    assert code == 0, said
+    weights, optimizer, steps = final(tmp_path, "whole")
+    assert steps == 3 * STEPS_AN_EPOCH
+
+    kill = tmp_path / "kill.yaml"
+    kill.write_text(yaml.safe_dump({"trainer": {"callbacks": [{"class_path": "killing.KillAt", "init_args": {"step": KILLED_AT}}]}}))
+    for workers in (0, 2):
+        name = f"killed{workers}"
+        code, said = fit(tmp_path, overlay, name, processes, workers, "--config", kill)
+        assert code == -signal.SIGKILL, said
+        assert final(tmp_path, name)[2] == SAVED_AT  # in the middle of the second epoch
+        code, said = fit(tmp_path, overlay, name, processes, workers, "--ckpt_path", f"runs/{name}")
+        assert code == 0, said
+        again, optimizer_again, steps_again = final(tmp_path, name)
+        assert steps_again == steps
+        assert all(torch.equal(weights[key], again[key]) for key in weights), f"{workers} workers"
+        for parameter, state in optimizer[0]["state"].items():
+            assert torch.equal(state["exp_avg_sq"], optimizer_again[0]["state"][parameter]["exp_avg_sq"])
+        assert best(tmp_path, name) == best(tmp_path, "whole")  # chosen by the mean loss of whole epochs
+
+
+def test_resuming_from_the_end_of_an_epoch_continues_with_the_next(tmp_path, overlay):
+    short = ["--last.every_n_steps", STEPS_AN_EPOCH]
+    code, said = fit(tmp_path, overlay, "whole", 1, 0, *short)
+    assert code == 0, said
+    kill = tmp_path / "kill.yaml"
+    kill.write_text(yaml.safe_dump({"trainer": {"callbacks": [{"class_path": "killing.KillAt", "init_args": {"step": STEPS_AN_EPOCH + 4}}]}}))
+    assert fit(tmp_path, overlay, "killed", 1, 0, *short, "--config", kill)[0] == -signal.SIGKILL
+    assert final(tmp_path, "killed")[2] == STEPS_AN_EPOCH
+    code, said = fit(tmp_path, overlay, "killed", 1, 0, *short, "--ckpt_path", "runs/killed")
+    assert code == 0, said
+    weights, _, steps = final(tmp_path, "whole")
+    again, _, steps_again = final(tmp_path, "killed")
+    assert steps == steps_again and all(torch.equal(weights[key], again[key]) for key in weights)
+
+
+def test_two_processes_take_equal_steps_and_score_every_image_once(tmp_path, overlay):
+    for processes in (1, 2):
+        code, said = fit(tmp_path, overlay, f"fit{processes}", processes, 0, "--trainer.max_epochs", "1")
+        assert code == 0, said
+        assert final(tmp_path, f"fit{processes}")[2] == STEPS_AN_EPOCH
+    for processes in (1, 2):
+        code, said = run(
+            ["test", "--config", TOP / "recipes/dpdnet.yaml", "--config", overlay, "--ckpt_path", "runs/fit1", "--run.name", f"test{processes}",
+             "--trainer.devices", processes, "--scores.lpips", "false", "--data.num_workers", 0], tmp_path,
+        )  # fmt: skip
+        assert code == 0, said
+    one, two = (load_result(next((tmp_path / "runs" / f"test{processes}").rglob("result.json"))) for processes in (1, 2))
+    assert [row["key"] for row in two.rows] == [row["key"] for row in one.rows] and len(two.rows) == 5
+    assert one.rows == two.rows and one.means == two.means and two.complete
