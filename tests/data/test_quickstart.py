@@ -40,11 +40,7 @@ def no_network(monkeypatch):
 def pictures():
     """One training scene of each photograph, and all measured ones: (split, scene, arrays)."""
     maker = reader()
-    chosen = [
-        ("train", scene)
-        for scene in maker.scenes("train")
-        if re.fullmatch("brick-00|[a-z]+-0[12]", scene.key)
-    ]
+    chosen = [("train", scene) for scene in maker.scenes("train") if re.fullmatch("brick-00|[a-z]+-0[12]", scene.key)]
     chosen += [(split, scene) for split in ("val", "test") for scene in maker.scenes(split)]
     return [(split, scene, maker.read(scene)) for split, scene in chosen]
 

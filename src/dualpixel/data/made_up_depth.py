@@ -11,8 +11,7 @@ def made_up_depth(height: int, width: int, seed: int, nearest_m: float, farthest
     """Make a depth map: a back wall, often a floor, and before them shapes that get nearer as they are painted.
 
     Every surface is a plane, that is, linear in inverse depth over the image. Shapes are blobs with wavy outlines, and
-    bars thin enough to be narrower than the blur; a third of the blobs have a hole. Made without any random number of
-    the caller's, so that the same seed gives the same map everywhere.
+    bars, some of them narrower than the blur; a third of the blobs have a hole. The same arguments give the same map.
 
     Args:
         height: rows.

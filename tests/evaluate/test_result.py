@@ -1,0 +1,56 @@
+import json
+
+import pytest
+import torch
+
+import dualpixel
+from dualpixel import DualPixelError
+from dualpixel.evaluate.cost import count_macs, count_parameters
+from dualpixel.evaluate.protocols import get_protocol
+from dualpixel.evaluate.result import Result, code_version, load_result, result_path, save_result
+
+
+def result(**changes):
+    values = {
+        "schema": 1, "recipe": "dpdnet", "options": {"width": 1.0}, "weights_sha256": "0" * 64, "weights_source": "x.ckpt",
+        "dataset": "dpdd", "dataset_version": "1", "split": "test", "fingerprint": "f" * 16, "complete": True,
+        "protocol": "dpdnet-16bit", "protocol_description": "", "rows": [{"key": "a", "group": "", "psnr": 1 / 3, "lpips": None}],
+        "means": {"overall": {"psnr": 1 / 3, "lpips": None}}, "parameters": 5, "macs": None, "macs_size": None, "code": "0",
+        "made": "2026-01-01T00:00:00+00:00", "environment": {},
+    }  # fmt: skip
+    return Result(**{**values, **changes})
+
+
+def test_a_result_is_the_same_after_a_round_trip(tmp_path):
+    path = result_path(tmp_path, "dpdd", "test", "dpdnet-16bit")
+    assert path.name == "result.json" and "dpdd-test" in str(path) and "dpdnet-16bit" in str(path)
+    save_result(path, result())
+    assert load_result(path) == result()
+    json.loads(path.read_text(), parse_constant=pytest.fail)  # no NaN, no Infinity: other programs read it too
+
+
+def test_what_is_no_result_is_refused(tmp_path):
+    save_result(tmp_path / "result.json", result(schema=99))
+    with pytest.raises(DualPixelError, match="not a result of schema 1"):
+        load_result(tmp_path / "result.json")
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(DualPixelError, match="not a JSON file"):
+        load_result(tmp_path / "broken.json")
+
+
+def test_unknown_protocols_get_a_near_match():
+    with pytest.raises(DualPixelError, match="did you mean 'dpdnet-16bit'"):
+        get_protocol("dpdnet-16bits")
+
+
+@pytest.mark.parametrize(("size", "expected"), [((256, 256), 54.833e9), ((512, 512), 219.331e9), ((1120, 1680), 1574.299e9)])
+def test_multiply_accumulates_are_the_published_ones(size, expected):
+    recipe = dualpixel.load("dpdnet")
+    batch = {name: torch.empty(1, 3, *size, device="meta") for name in ("left", "right")}
+    assert count_macs(recipe, batch) == pytest.approx(expected, rel=1e-5)
+    assert next(recipe.parameters()).device.type == "cpu"  # the recipe itself is left where it was
+    assert count_parameters(recipe.net) == 31_035_151
+
+
+def test_the_code_says_its_version():
+    assert code_version().startswith(dualpixel.__version__)

@@ -1,0 +1,174 @@
+"""Every YAML in recipes/ is a recipe that trains, and every overlay fits on every recipe."""
+
+import copy
+
+import pytest
+import torch
+import yaml
+from jsonargparse import ArgumentParser
+
+import dualpixel
+from dualpixel import DualPixelError
+from dualpixel.commands.configurations import check_files
+from dualpixel.data.datamodule import DualPixelData
+from dualpixel.data.fields import IMAGES
+from dualpixel.paths import resource_names
+from dualpixel.recipes import Recipe
+from dualpixel.recipes.configuration import merge
+
+ALL = resource_names("recipes")
+RECIPES = [name for name in ALL if not name.startswith(("overlays/", "ablations/"))]
+OVERLAYS = [name for name in ALL if name.startswith("overlays/")]
+
+
+def read(name):
+    return yaml.safe_load(ALL[name].read_text())
+
+
+def instantiate(content):
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Recipe, "model")
+    parser.add_class_arguments(DualPixelData, "data")
+    data = content["data"].get("init_args", {})
+    return parser.instantiate_classes(parser.parse_object({"model": content["model"], "data": data}))
+
+
+def batch_of(height=48, width=37, seed=0):
+    random = torch.Generator().manual_seed(seed)
+    images = {name: torch.rand(2, 3, height, width, generator=random) for name in IMAGES}
+    maps = {name: torch.rand(2, 1, height, width, generator=random) + 1 for name in ("depth", "blur")}
+    return {**images, **maps, "key": ["a", "b"], "group": ["", ""], "index": torch.arange(2)}
+
+
+def step(recipe, batch):
+    """One training step as Lightning takes it."""
+    optimizer = recipe.configure_optimizers()
+    optimizer = optimizer["optimizer"] if isinstance(optimizer, dict) else optimizer
+    recipe.train()
+    loss = torch.stack(list(recipe.loss_terms(batch, recipe(batch)).values())).sum()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return float(loss.detach())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_parses_instantiates_and_takes_a_training_step(name):
+    content = read(name)
+    check_files(["fit", "--config", str(ALL[name])])
+    recipe = instantiate(content).model
+    before = [parameter.detach().clone() for parameter in recipe.parameters() if parameter.requires_grad]
+    loss = step(recipe, batch_of(16, 16))
+    assert loss == loss and loss > 0
+    changed = [not torch.equal(a, b) for a, b in zip(before, (p for p in recipe.parameters() if p.requires_grad), strict=True)]
+    assert all(changed)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_overlay_fits_on_every_recipe(name, overlay):
+    check_files(["fit", "--config", str(ALL[name]), "--config", str(ALL[overlay])])
+    content = merge(read(name), read(overlay))
+    made = instantiate(content)
+    optimizer = made.model.configure_optimizers()
+    scheduler = optimizer["lr_scheduler"]["scheduler"]
+    if content["model"]["init_args"].get("schedule_interval") == "step":
+        total = content["model"]["init_args"]["scheduler"]["init_args"]["total_steps"]
+        samples = made.data.card.splits["train"].scenes * made.data.crops_per_scene
+        assert total == content["trainer"]["max_epochs"] * (samples // made.data.batch_size)
+    assert scheduler.optimizer is optimizer["optimizer"]
+    before = step(made.model, batch_of(32, 48))
+    assert before > 0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_predictions_keep_the_contract_at_any_size(name):
+    options = {"width": 0.1}
+    recipe = dualpixel.load(name, **options)
+    assert not recipe.training
+    for size in ((48, 37), (1, 1), (17, 130)):
+        batch = batch_of(*size)
+        needed = {field: batch[field] for field in recipe.inputs}
+        with torch.no_grad():
+            sharp, again = recipe(needed)["sharp"], recipe(needed)["sharp"]
+        assert sharp.shape == (2, 3, *size) and 0 <= sharp.min() and sharp.max() <= 1 and torch.equal(sharp, again)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_value_of_a_recipe_has_its_source(name):
+    lines = [line for line in ALL[name].read_text().splitlines() if ":" in line and not line.lstrip().startswith("#")]
+    values = [line for line in lines if not line.rstrip().endswith(":") and "class_path" not in line]
+    without = [line for line in values if "#" not in line]
+    assert not without
+
+
+def test_loading_a_recipe_by_name_path_and_option(tmp_path):
+    assert dualpixel.load("recipes/dpdnet.yaml", width=0.1).net.options["width"] == 0.1
+    assert dualpixel.load("dpdnet_single", width=0.1).inputs == ("combined",)
+    with pytest.raises(DualPixelError, match="did you mean 'dpdnet'"):
+        dualpixel.load("dpdne")
+    with pytest.raises(DualPixelError, match="did you mean 'width'"):
+        dualpixel.load("dpdnet", widht=0.1)
+    with pytest.raises(DualPixelError, match="not a recipe"):
+        dualpixel.load("overlays/quickstart")
+
+
+def test_stored_options_shape_the_network(tmp_path):
+    from dualpixel.weights.files import save_weights
+
+    narrow = dualpixel.load("dpdnet", width=0.1, residual=True)
+    torch.nn.init.normal_(narrow.net.out.conv1x1.weight)
+    save_weights(tmp_path / "w.safetensors", narrow.net.state_dict(), narrow.weights_metadata())
+    again = dualpixel.load("dpdnet", weights=tmp_path / "w.safetensors")
+    assert again.net.options == narrow.net.options
+    batch = batch_of()
+    with torch.no_grad():
+        assert torch.equal(again(batch)["sharp"], narrow(batch)["sharp"])
+
+
+def test_a_missing_field_is_named_outside_the_command_line_too():
+    recipe = dualpixel.load("dpdnet", width=0.1)
+    with pytest.raises(DualPixelError, match="the batch has no right"):
+        recipe({"left": torch.rand(1, 3, 16, 16)})
+
+
+def test_the_residual_network_begins_with_the_combined_image():
+    recipe = dualpixel.load("dpdnet", width=0.1, residual=True)
+    batch = batch_of()
+    with torch.no_grad():
+        assert torch.equal(recipe(batch)["sharp"], batch["combined"])
+        views_only = recipe({name: batch[name] for name in ("left", "right")})["sharp"]
+    assert torch.allclose(views_only, (batch["left"] + batch["right"]) / 2)
+
+
+def test_laying_one_configuration_over_another():
+    first = {"a": {"class_path": "x", "init_args": {"p": 1, "q": 2}}, "b": 1}
+    kept = copy.deepcopy(first)
+    assert merge(first, {"a": {"init_args": {"p": 5}}}) == {"a": {"class_path": "x", "init_args": {"p": 5, "q": 2}}, "b": 1}
+    assert merge(first, {"a": {"class_path": "y", "init_args": {"r": 1}}})["a"] == {"class_path": "y", "init_args": {"r": 1}}
+    assert first == kept
+
+
+@pytest.mark.slow
+def test_the_full_size_recipe_learns_in_twenty_steps():
+    """31 million parameters on the quickstart's kind of crop; the loss falls."""
+    torch.manual_seed(0)
+    recipe = instantiate(read("dpdnet")).model
+    assert sum(parameter.numel() for parameter in recipe.parameters()) == 31_035_151
+    recipe.optimizer = lambda parameters: torch.optim.Adam(parameters, lr=1e-4)
+    from skimage import data
+
+    image = torch.from_numpy(data.astronaut()[:128, 160:288] / 255).float().permute(2, 0, 1)[None]
+    blurred = torch.nn.functional.avg_pool2d(image, 5, 1, 2)
+    batch = {"left": blurred.roll(1, -1), "right": blurred.roll(-1, -1), "combined": blurred, "sharp": image}
+    optimizer = recipe.configure_optimizers()["optimizer"]
+    recipe.train()
+    losses = []
+    for _ in range(20):
+        loss = recipe.loss_terms(batch, recipe(batch))["mse"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    print("losses", [round(loss, 4) for loss in losses])
+    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])

@@ -1,0 +1,88 @@
+import os
+
+import cv2
+import pytest
+import torch
+from scenes import photograph, views
+
+from dualpixel.data.stream import collate, to_floats
+from dualpixel.running.folder import CHOSEN, choose_folder, find_checkpoint
+from dualpixel.running.loggers import how_to_sync, make_loggers
+from dualpixel.running.panels import _detail, draw_panel
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+    for name in ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID", CHOSEN, "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    yield
+    os.environ.pop(CHOSEN, None)
+
+
+def test_runs_are_numbered_and_never_overwritten(tmp_path):
+    first = choose_folder(tmp_path, None, "dpdnet-dpdd", None)
+    first.mkdir()
+    assert first.name == "dpdnet-dpdd-1"
+    assert choose_folder(tmp_path, None, "dpdnet-dpdd", None).name == "dpdnet-dpdd-2"
+    assert choose_folder(tmp_path, "mine", "dpdnet-dpdd", None) == tmp_path / "mine"
+
+
+def test_a_resumed_run_goes_on_in_its_folder(tmp_path):
+    checkpoint = tmp_path / "old" / "checkpoints" / "last.ckpt"
+    assert choose_folder(tmp_path, None, "x", checkpoint) == tmp_path / "old"
+    assert choose_folder(tmp_path, None, "x", tmp_path / "elsewhere.ckpt") == tmp_path / "x-1"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    assert find_checkpoint(str(tmp_path / "old")) == str(checkpoint)
+
+
+def test_processes_of_one_job_agree(tmp_path, monkeypatch):
+    chosen = choose_folder(tmp_path, None, "x", None)
+    chosen.mkdir()
+    monkeypatch.setenv("LOCAL_RANK", "1")  # as Lightning starts its further processes
+    assert choose_folder(tmp_path, None, "x", None) == chosen
+    monkeypatch.delenv("LOCAL_RANK")
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    assert choose_folder(tmp_path, None, "x", None).name == "x-4711"
+
+
+def test_a_panel_shows_the_detail_that_improved_most(tmp_path):
+    scene = {**views(photograph(0)), "key": "a", "group": "", "index": 0}
+    batch = to_floats(collate([scene]))
+    output = batch["combined"][0].clone()
+    output[:, 60:130, 100:170] = batch["sharp"][0, :, 60:130, 100:170]
+    before = (batch["combined"][0] - batch["sharp"][0]).abs().mean(0)
+    row, column, side = _detail(before - (output - batch["sharp"][0]).abs().mean(0))
+    assert abs(row - 60) <= 18 and abs(column - 100) <= 18 and side == 72
+    draw_panel(tmp_path / "p.png", "a", {n: batch[n][0] for n in ("left", "right", "combined")}, output, batch["sharp"][0])
+    picture = cv2.imread(str(tmp_path / "p.png"))
+    assert picture.shape[1] > 7 * 200 and picture.std() > 20
+    assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
+
+
+def test_csv_is_logged_whether_or_not_wandb_is(tmp_path):
+    loggers = make_loggers(tmp_path, {}, "disabled", "p")
+    assert [type(logger).__name__ for logger in loggers] == ["CSVLogger"]
+    assert how_to_sync(tmp_path) is None
+
+
+def test_wandb_runs_offline_without_a_key_and_says_how_to_sync(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("NETRC", raising=False)
+    import wandb
+
+    loggers = make_loggers(tmp_path / "run", {"model": {"width": 0.5}}, "auto", "dualpixel")
+    try:
+        loggers[1].log_metrics({"val/psnr": 30.0}, step=1)
+        assert loggers[1].experiment.offline
+        assert loggers[1].experiment.config["model"] == {"width": 0.5}
+        identity = loggers[1].experiment.id
+    finally:
+        wandb.finish()
+    assert "wandb sync" in how_to_sync(tmp_path / "run")
+    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
+    assert make_loggers(tmp_path / "run", {}, "offline", "dualpixel")[1]._id == identity  # a resumed run is the same run
+
+
