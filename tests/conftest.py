@@ -10,6 +10,7 @@ from scenes import make_dpdd_folder, write_card
 from dualpixel.data.prepare import prepare
 from dualpixel.data.registry import get_card
 
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data that may not be shipped: beside the checkout, or named by DUALPIXEL_SHARED."""

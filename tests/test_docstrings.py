@@ -8,7 +8,9 @@ import pytest
 
 import dualpixel
 
-MODULES = [module.name for module in pkgutil.walk_packages(dualpixel.__path__, "dualpixel.") if "_files" not in module.name]
+MODULES = [
+    module.name for module in pkgutil.walk_packages(dualpixel.__path__, "dualpixel.") if "_files" not in module.name
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -1,7 +1,8 @@
-"""Dual-pixel defocus deblurring: papers as Lightning recipes made of shared blocks, data sets as cards, comparable scores.
+"""Dual-pixel defocus deblurring: papers as Lightning recipes of shared blocks, data sets as cards, comparable scores.
 
-The way of the data, room by room: ``data`` (card, shards, stream), ``nets`` (made of ``blocks``), ``recipes`` (losses, training step),
-``metrics``, ``evaluate`` (protocol, result file), ``running`` (run folder, panels, loggers), ``cli``. ``optics`` and ``blocks`` import nobody.
+The way of the data, room by room: ``data`` (card, shards, stream), ``nets`` (made of ``blocks``), ``weights``, ``recipes``
+(losses, training step), ``metrics``, ``running`` (run folder, panels, loggers), ``evaluate`` (protocol, result file),
+``commands``. ``optics`` and ``blocks`` import nobody.
 """
 
 from importlib import import_module
@@ -11,9 +12,11 @@ __version__ = "0.1.0"
 __all__ = ["DualPixelError", "__version__", "data", "load", "metrics", "optics"]
 
 if __name__ != "dualpixel":
-    raise ImportError(f"import this package as 'dualpixel', not as {__name__!r}: a second copy of every class would be made")
+    raise ImportError(
+        f"import this package as 'dualpixel', not as {__name__!r}: a second copy of every class would be made"
+    )
 
-from dualpixel.errors import DualPixelError  # noqa: E402 - the check above comes first
+from dualpixel.errors import DualPixelError
 
 
 def __getattr__(name: str) -> Any:

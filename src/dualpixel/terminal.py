@@ -13,5 +13,11 @@ def console() -> Console:
 
 def progress() -> Progress:
     """Return a progress bar on standard error; add tasks with `add_task` and `advance` them."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     return Progress(*columns, console=Console(stderr=True), refresh_per_second=4)

@@ -22,7 +22,11 @@ class LoosePatches(Dataset):
     """Patches cut beforehand and written as 16-bit PNG, as the authors' program leaves them."""
 
     def __init__(self, folder, floats):
-        self.names, self.folder, self.floats = sorted({path.stem for path in (folder / "left").iterdir()}), folder, floats
+        self.names, self.folder, self.floats = (
+            sorted({path.stem for path in (folder / "left").iterdir()}),
+            folder,
+            floats,
+        )
 
     def __len__(self):
         return len(self.names)
@@ -90,5 +94,7 @@ def test_samples_per_processor_second(prepared, floats, target):
     rates = {name: BATCH * BATCHES / statistics.median(values) for name, values in times.items()}
     ratio = rates["ours"] / rates["loose"]
     kind = "float32" if floats else "uint16"
-    print(f"\n512x512 samples per CPU-second, {kind}: stream {rates['ours']:.0f}, loose PNG {rates['loose']:.1f}, ratio {ratio:.1f}")
+    print(
+        f"\n512x512 samples per CPU-second, {kind}: stream {rates['ours']:.0f}, loose PNG {rates['loose']:.1f}, ratio {ratio:.1f}"
+    )
     assert ratio >= target

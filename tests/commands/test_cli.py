@@ -84,7 +84,10 @@ def test_a_reader_of_ones_own_is_given_as_a_file(tmp_path, small_source, capsys,
         "class Mine(FoldersReader):\n"
         "    '''The same layout under another name.'''\n"
     )
-    options = {"patterns": {"left": "{split}_l/source/*.png", "right": "{split}_r/source/*.png"}, "roots": ["dd_dp_dataset_canon"]}
+    options = {
+        "patterns": {"left": "{split}_l/source/*.png", "right": "{split}_r/source/*.png"},
+        "roots": ["dd_dp_dataset_canon"],
+    }
     card = write_card(tmp_path / "mine.yaml", reader={"name": "mine", "options": options}, fields=["left", "right"])
     assert "no reader 'mine'" in refused(capsys, "data", "prepare", str(card), "--source", str(small_source))
     main(["data", "prepare", str(card), "--source", str(small_source), "--plugin", "my_reader.py"])

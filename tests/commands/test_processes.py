@@ -1,5 +1,6 @@
 """Several processes, kills and resumed runs: real processes, started as a user starts them."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -26,19 +27,21 @@ def run(arguments, folder, limit=240):
     try:
         said, _ = process.communicate(timeout=limit)
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
     return process.returncode, said
 
 
 @pytest.fixture(scope="module")
 def overlay(tmp_path_factory, small_card, small_shards):
     path = tmp_path_factory.mktemp("overlay") / "small.yaml"
-    net = {"width": 0.05, "dropout": 0.4}
+    model = {
+        "net": {"init_args": {"width": 0.05, "dropout": 0.4}},
+        "optimizer": {"init_args": {"lr": 1e-3}},
+        "scheduler": {"init_args": {"step_size": 1}},
+    }
     content = {
-        "model": {"init_args": {"net": {"init_args": net}, "optimizer": {"init_args": {"lr": 1e-3}}, "scheduler": {"init_args": {"step_size": 1}}}},
+        "model": {"init_args": model},
         "data": {"init_args": {"dataset": str(small_card), "root": str(small_shards), "crop_size": 48, "mirror": 0.5, "flip": 0.5}},
         "trainer": {"max_epochs": 3, "accelerator": "cpu", "log_every_n_steps": 1},
         "panels": {"count": 0},
@@ -50,7 +53,15 @@ def overlay(tmp_path_factory, small_card, small_shards):
 
 def fit(folder, overlay, name, processes, workers, *more):
     arguments = ["fit", "--config", TOP / "recipes/dpdnet.yaml", "--config", overlay, "--run.name", name]
-    arguments += ["--trainer.devices", processes, "--data.batch_size", 4 // processes, "--data.num_workers", workers, *more]
+    arguments += [
+        "--trainer.devices",
+        processes,
+        "--data.batch_size",
+        4 // processes,
+        "--data.num_workers",
+        workers,
+        *more,
+    ]
     return run(arguments, folder)
 
 
@@ -71,7 +82,9 @@ def test_a_killed_and_resumed_run_ends_bit_for_bit_like_an_uninterrupted_one(tmp
     assert steps == 3 * STEPS_AN_EPOCH
 
     kill = tmp_path / "kill.yaml"
-    kill.write_text(yaml.safe_dump({"trainer": {"callbacks": [{"class_path": "killing.KillAt", "init_args": {"step": KILLED_AT}}]}}))
+    kill.write_text(
+        yaml.safe_dump({"trainer": {"callbacks": [{"class_path": "killing.KillAt", "init_args": {"step": KILLED_AT}}]}})
+    )
     for workers in (0, 2):
         name = f"killed{workers}"
         code, said = fit(tmp_path, overlay, name, processes, workers, "--config", kill)
@@ -92,7 +105,11 @@ def test_resuming_from_the_end_of_an_epoch_continues_with_the_next(tmp_path, ove
     code, said = fit(tmp_path, overlay, "whole", 1, 0, *short)
     assert code == 0, said
     kill = tmp_path / "kill.yaml"
-    kill.write_text(yaml.safe_dump({"trainer": {"callbacks": [{"class_path": "killing.KillAt", "init_args": {"step": STEPS_AN_EPOCH + 4}}]}}))
+    kill.write_text(
+        yaml.safe_dump(
+            {"trainer": {"callbacks": [{"class_path": "killing.KillAt", "init_args": {"step": STEPS_AN_EPOCH + 4}}]}}
+        )
+    )
     assert fit(tmp_path, overlay, "killed", 1, 0, *short, "--config", kill)[0] == -signal.SIGKILL
     assert final(tmp_path, "killed")[2] == STEPS_AN_EPOCH
     code, said = fit(tmp_path, overlay, "killed", 1, 0, *short, "--ckpt_path", "runs/killed")
@@ -109,10 +126,13 @@ def test_two_processes_take_equal_steps_and_score_every_image_once(tmp_path, ove
         assert final(tmp_path, f"fit{processes}")[2] == STEPS_AN_EPOCH
     for processes in (1, 2):
         code, said = run(
-            ["test", "--config", TOP / "recipes/dpdnet.yaml", "--config", overlay, "--ckpt_path", "runs/fit1", "--run.name", f"test{processes}",
-             "--trainer.devices", processes, "--scores.lpips", "false", "--data.num_workers", 0], tmp_path,
+            ["test", "--config", TOP / "recipes/dpdnet.yaml", "--config", overlay, "--ckpt_path", "runs/fit1",
+             "--run.name", f"test{processes}", "--trainer.devices", processes, "--scores.lpips", "false",
+             "--data.num_workers", 0], tmp_path,
         )  # fmt: skip
         assert code == 0, said
-    one, two = (load_result(next((tmp_path / "runs" / f"test{processes}").rglob("result.json"))) for processes in (1, 2))
+    one, two = (
+        load_result(next((tmp_path / "runs" / f"test{processes}").rglob("result.json"))) for processes in (1, 2)
+    )
     assert [row["key"] for row in two.rows] == [row["key"] for row in one.rows] and len(two.rows) == 5
     assert one.rows == two.rows and one.means == two.means and two.complete

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 from command_line import TOP, refused
-from scenes import COUNTS, SIZE, TEST_KEYS, photograph, views, write_card
+from scenes import COUNTS, TEST_KEYS, photograph, views, write_card
 
 import dualpixel
 from dualpixel.cli import main
@@ -24,8 +24,15 @@ def overlay(tmp_path_factory, small_card, small_shards):
     """A narrow network on the small scenes: seconds on a CPU."""
     path = tmp_path_factory.mktemp("overlay") / "small.yaml"
     content = {
-        "model": {"init_args": {"net": {"init_args": {"width": 0.1, "residual": True}}, "optimizer": {"init_args": {"lr": 1e-3}}}},
-        "data": {"init_args": {"dataset": str(small_card), "root": str(small_shards), "batch_size": 4, "num_workers": 0}},
+        "model": {
+            "init_args": {
+                "net": {"init_args": {"width": 0.1, "residual": True}},
+                "optimizer": {"init_args": {"lr": 1e-3}},
+            }
+        },
+        "data": {
+            "init_args": {"dataset": str(small_card), "root": str(small_shards), "batch_size": 4, "num_workers": 0}
+        },
         "trainer": {"max_epochs": 2, "accelerator": "cpu", "devices": 1, "log_every_n_steps": 1},
         "panels": {"every_n_validations": 1},
         "last": {"every_n_steps": 5},
@@ -62,7 +69,19 @@ def test_training_learns(trained):
 
 
 def test_the_saved_configuration_runs_again_alone(trained, tmp_path, capsys):
-    main(["validate", "--config", str(trained / "config.yaml"), "--ckpt_path", str(trained), "--run.name", "again", "--run.root", str(tmp_path)])
+    main(
+        [
+            "validate",
+            "--config",
+            str(trained / "config.yaml"),
+            "--ckpt_path",
+            str(trained),
+            "--run.name",
+            "again",
+            "--run.root",
+            str(tmp_path),
+        ]
+    )
     assert "gain +" in capsys.readouterr().out
     assert (tmp_path / "again" / "config-validate.yaml").is_file()
 
@@ -82,7 +101,9 @@ def test_result_holds_what_was_measured(trained, overlay, small_shards, capsys):
     assert result.parameters == sum(p.numel() for p in recipe.net.parameters()) and result.macs > 0
     for position, row in enumerate(result.rows):
         batch = {
-            name: torch.from_numpy(np.asarray(split.array(position, name)).astype(np.float32) / 65535).permute(2, 0, 1)[None]
+            name: torch.from_numpy(np.asarray(split.array(position, name)).astype(np.float32) / 65535).permute(2, 0, 1)[
+                None
+            ]
             for name in ("left", "right", "combined", "sharp")
         }
         with torch.no_grad():
@@ -138,14 +159,19 @@ def test_resuming_goes_on_in_the_same_folder(trained, overlay, tmp_path):
     main(["fit", "--config", DPDNET, "--config", overlay, "--ckpt_path", str(folder), "--trainer.max_epochs", "3"])
     before, after = (torch.load(one / "checkpoints" / "last.ckpt", weights_only=True) for one in (trained, folder))
     assert after["global_step"] == before["global_step"] // 2 * 3
-    assert (folder / "logs" / "version_0" / "metrics.csv").is_file() and (folder / "logs" / "version_1" / "metrics.csv").is_file()
+    assert (folder / "logs" / "version_0" / "metrics.csv").is_file() and (
+        folder / "logs" / "version_1" / "metrics.csv"
+    ).is_file()
 
 
 def test_init_from_starts_a_new_run_from_old_weights(trained, overlay, tmp_path):
     main(["fit", "--config", DPDNET, "--config", overlay, "--model.init_from", str(trained / "checkpoints" / "best.ckpt"),
           "--trainer.max_epochs", "1", "--trainer.limit_train_batches", "1", "--model.optimizer.init_args.lr", "0",
           "--run.root", str(tmp_path), "--run.name", "next"])  # fmt: skip
-    before, after = (load_weights(folder / "checkpoints" / name)[0] for folder, name in ((trained, "best.ckpt"), (tmp_path / "next", "last.ckpt")))
+    before, after = (
+        load_weights(folder / "checkpoints" / name)[0]
+        for folder, name in ((trained, "best.ckpt"), (tmp_path / "next", "last.ckpt"))
+    )
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
@@ -158,8 +184,14 @@ def test_fit_without_the_data_says_how_to_get_them(capsys, tmp_path, monkeypatch
 
 def test_unknown_keys_get_near_matches(capsys, tmp_path):
     for content, said in (
-        ({"model": {"init_args": {"net": {"init_args": {"widht": 0.5}}}}}, "DPDNet has no argument 'widht'; did you mean 'width'"),
-        ({"model": {"init_args": {"optimizer": {"init_args": {"learning_rate": 1}}}}}, "KerasAdam has no argument 'learning_rate'"),
+        (
+            {"model": {"init_args": {"net": {"init_args": {"widht": 0.5}}}}},
+            "DPDNet has no argument 'widht'; did you mean 'width'",
+        ),
+        (
+            {"model": {"init_args": {"optimizer": {"init_args": {"learning_rate": 1}}}}},
+            "KerasAdam has no argument 'learning_rate'",
+        ),
         ({"data": {"init_args": {"batchsize": 2}}}, "did you mean 'batch_size'"),
         ({"trainer": {"max_epoch": 2}}, "did you mean 'max_epochs'"),
         ({"modle": {}}, "did you mean 'model'"),
@@ -168,7 +200,14 @@ def test_unknown_keys_get_near_matches(capsys, tmp_path):
         path = tmp_path / "wrong.yaml"
         path.write_text(yaml.safe_dump(content))
         assert said in refused(capsys, "fit", "--config", DPDNET, "--config", str(path))
-    assert "--model.init_args.nett" in refused(capsys, "fit", "--config", DPDNET, "--model.init_args.nett", "3")
+    for option, said in (
+        ("--model.init_args.nett", "DPDNetRecipe has no argument 'nett'; did you mean 'net'"),
+        ("--model.net.widht", "DPDNet has no argument 'widht'; did you mean 'width'"),
+        ("--data.datset", "did you mean 'dataset'"),
+        ("--trainer.max_epoch", "did you mean 'max_epochs'"),
+        ("--rnu.name", "--rnu.name"),
+    ):
+        assert said in refused(capsys, "fit", "--config", DPDNET, option, "3")
 
 
 def test_wrong_weights_are_refused(capsys, overlay, trained, tmp_path, small_shards):
@@ -177,7 +216,9 @@ def test_wrong_weights_are_refused(capsys, overlay, trained, tmp_path, small_sha
         capsys, "test", *small, "--ckpt_path", str(trained), "--model.net.init_args.width", "0.2"
     )
     (tmp_path / "text.safetensors").write_text("no weights")
-    assert "not a weights file" in refused(capsys, "test", *small, "--model.init_from", str(tmp_path / "text.safetensors"))
+    assert "not a weights file" in refused(
+        capsys, "test", *small, "--model.init_from", str(tmp_path / "text.safetensors")
+    )
     assert "no such file" in refused(capsys, "test", *small, "--model.init_from", str(tmp_path / "none.ckpt"))
     assert "no such file" in refused(capsys, "test", *small, "--ckpt_path", str(tmp_path / "none.ckpt"))
 
@@ -198,7 +239,11 @@ def test_a_recipe_refuses_data_without_its_fields(capsys, overlay, small_source,
     from dualpixel.data.registry import get_card
 
     patterns = {"combined": "{split}_c/source/*.png", "sharp": "{split}_c/target/*.png"}
-    card = write_card(tmp_path / "single.yaml", fields=list(patterns), reader={"name": "folders", "options": {"patterns": patterns, "roots": ["dd_dp_dataset_canon"]}})
+    card = write_card(
+        tmp_path / "single.yaml",
+        fields=list(patterns),
+        reader={"name": "folders", "options": {"patterns": patterns, "roots": ["dd_dp_dataset_canon"]}},
+    )
     prepare(get_card(card), small_source, tmp_path / "single", processes=1)
     data = ["--data.dataset", str(card), "--data.root", str(tmp_path / "single"), "--run.root", str(tmp_path)]
     message = refused(capsys, "fit", "--config", DPDNET, "--config", overlay, *data)

@@ -36,7 +36,9 @@ def test_dpdd_groups_are_the_listed_positions(shared):
 
     facts = json.loads((shared / "data" / "dpdd_splits.json").read_text())
     names = [pair[0] for pair in facts["test"]]
-    assert get_card("dpdd").splits["test"].groups["indoor"] == [names[position] for position in facts["test_indoor_index"]]
+    assert get_card("dpdd").splits["test"].groups["indoor"] == [
+        names[position] for position in facts["test_indoor_index"]
+    ]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from dualpixel import DualPixelError
 from dualpixel.data import prepare as prepare_module
 from dualpixel.data.images import read_image, write_png
 from dualpixel.data.index import INDEX, load_index
-from dualpixel.data.prepare import make_index, prepare
+from dualpixel.data.indexing import make_index
+from dualpixel.data.prepare import prepare
 from dualpixel.data.reading import PreparedSplit
 from dualpixel.data.registry import get_card
 from dualpixel.data.verify import verify_split

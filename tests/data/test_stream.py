@@ -71,7 +71,11 @@ def test_random_crops_lie_anywhere_and_depend_on_seed_epoch_and_key_alone(train)
 
 
 @given(
-    length=st.integers(1, 200), batch=st.integers(1, 8), seed=st.integers(0, 5), start=st.integers(0, 60), world=st.sampled_from([2, 4])
+    length=st.integers(1, 200),
+    batch=st.integers(1, 8),
+    seed=st.integers(0, 5),
+    start=st.integers(0, 60),
+    world=st.sampled_from([2, 4]),
 )
 @settings(max_examples=50, deadline=None)
 def test_the_order_is_the_same_for_any_number_of_processes_and_from_any_step(length, batch, seed, start, world):
@@ -85,9 +89,7 @@ def test_the_order_is_the_same_for_any_number_of_processes_and_from_any_step(len
     assert len({len(part) for part in parts}) == 1  # equal steps on every process
     whole, shares = list(one), [list(part) for part in parts]
     steps = len(whole) // effective
-    joined = [
-        item for step in range(steps) for share in shares for item in share[step * batch : (step + 1) * batch]
-    ]
+    joined = [item for step in range(steps) for share in shares for item in share[step * batch : (step + 1) * batch]]
     assert joined == whole
     # what a run that was never stopped would have seen in this epoch
     epoch, done = divmod(start, one.steps)

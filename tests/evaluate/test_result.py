@@ -43,7 +43,9 @@ def test_unknown_protocols_get_a_near_match():
         get_protocol("dpdnet-16bits")
 
 
-@pytest.mark.parametrize(("size", "expected"), [((256, 256), 54.833e9), ((512, 512), 219.331e9), ((1120, 1680), 1574.299e9)])
+@pytest.mark.parametrize(
+    ("size", "expected"), [((256, 256), 54.833e9), ((512, 512), 219.331e9), ((1120, 1680), 1574.299e9)]
+)
 def test_multiply_accumulates_are_the_published_ones(size, expected):
     recipe = dualpixel.load("dpdnet")
     batch = {name: torch.empty(1, 3, *size, device="meta") for name in ("left", "right")}

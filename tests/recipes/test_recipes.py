@@ -9,7 +9,7 @@ from jsonargparse import ArgumentParser
 
 import dualpixel
 from dualpixel import DualPixelError
-from dualpixel.commands.configurations import check_files
+from dualpixel.commands.configurations import check_settings
 from dualpixel.data.datamodule import DualPixelData
 from dualpixel.data.fields import IMAGES
 from dualpixel.paths import resource_names
@@ -55,19 +55,21 @@ def step(recipe, batch):
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_parses_instantiates_and_takes_a_training_step(name):
     content = read(name)
-    check_files(["fit", "--config", str(ALL[name])])
+    check_settings(["fit", "--config", str(ALL[name])])
     recipe = instantiate(content).model
     before = [parameter.detach().clone() for parameter in recipe.parameters() if parameter.requires_grad]
     loss = step(recipe, batch_of(16, 16))
     assert loss == loss and loss > 0
-    changed = [not torch.equal(a, b) for a, b in zip(before, (p for p in recipe.parameters() if p.requires_grad), strict=True)]
+    changed = [
+        not torch.equal(a, b) for a, b in zip(before, (p for p in recipe.parameters() if p.requires_grad), strict=True)
+    ]
     assert all(changed)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_overlay_fits_on_every_recipe(name, overlay):
-    check_files(["fit", "--config", str(ALL[name]), "--config", str(ALL[overlay])])
+    check_settings(["fit", "--config", str(ALL[name]), "--config", str(ALL[overlay])])
     content = merge(read(name), read(overlay))
     made = instantiate(content)
     optimizer = made.model.configure_optimizers()
@@ -91,7 +93,7 @@ def test_predictions_keep_the_contract_at_any_size(name):
         needed = {field: batch[field] for field in recipe.inputs}
         with torch.no_grad():
             sharp, again = recipe(needed)["sharp"], recipe(needed)["sharp"]
-        assert sharp.shape == (2, 3, *size) and 0 <= sharp.min() and sharp.max() <= 1 and torch.equal(sharp, again)
+        assert sharp.shape == (2, 3, *size) and sharp.min() >= 0 and sharp.max() <= 1 and torch.equal(sharp, again)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -144,8 +146,14 @@ def test_the_residual_network_begins_with_the_combined_image():
 def test_laying_one_configuration_over_another():
     first = {"a": {"class_path": "x", "init_args": {"p": 1, "q": 2}}, "b": 1}
     kept = copy.deepcopy(first)
-    assert merge(first, {"a": {"init_args": {"p": 5}}}) == {"a": {"class_path": "x", "init_args": {"p": 5, "q": 2}}, "b": 1}
-    assert merge(first, {"a": {"class_path": "y", "init_args": {"r": 1}}})["a"] == {"class_path": "y", "init_args": {"r": 1}}
+    assert merge(first, {"a": {"init_args": {"p": 5}}}) == {
+        "a": {"class_path": "x", "init_args": {"p": 5, "q": 2}},
+        "b": 1,
+    }
+    assert merge(first, {"a": {"class_path": "y", "init_args": {"r": 1}}})["a"] == {
+        "class_path": "y",
+        "init_args": {"r": 1},
+    }
     assert first == kept
 
 

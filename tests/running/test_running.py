@@ -2,7 +2,6 @@ import os
 
 import cv2
 import pytest
-import torch
 from scenes import photograph, views
 
 from dualpixel.data.stream import collate, to_floats
@@ -54,7 +53,9 @@ def test_a_panel_shows_the_detail_that_improved_most(tmp_path):
     before = (batch["combined"][0] - batch["sharp"][0]).abs().mean(0)
     row, column, side = _detail(before - (output - batch["sharp"][0]).abs().mean(0))
     assert abs(row - 60) <= 18 and abs(column - 100) <= 18 and side == 72
-    draw_panel(tmp_path / "p.png", "a", {n: batch[n][0] for n in ("left", "right", "combined")}, output, batch["sharp"][0])
+    draw_panel(
+        tmp_path / "p.png", "a", {n: batch[n][0] for n in ("left", "right", "combined")}, output, batch["sharp"][0]
+    )
     picture = cv2.imread(str(tmp_path / "p.png"))
     assert picture.shape[1] > 7 * 200 and picture.std() > 20
     assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
@@ -83,6 +84,6 @@ def test_wandb_runs_offline_without_a_key_and_says_how_to_sync(tmp_path, monkeyp
         wandb.finish()
     assert "wandb sync" in how_to_sync(tmp_path / "run")
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
-    assert make_loggers(tmp_path / "run", {}, "offline", "dualpixel")[1]._id == identity  # a resumed run is the same run
-
-
+    assert (
+        make_loggers(tmp_path / "run", {}, "offline", "dualpixel")[1]._id == identity
+    )  # a resumed run is the same run

@@ -2,6 +2,7 @@
 
 import re
 from argparse import ArgumentError
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 from dualpixel.errors import DualPixelError
 from dualpixel.hints import near
 from dualpixel.paths import find
-from dualpixel.recipes.configuration import check_configuration, merge
+from dualpixel.recipes.configuration import check_arguments, check_configuration, merge
 
 SECTIONS = (
     "seed_everything", "trainer", "model", "data", "run", "wandb", "scores", "panels", "best", "last", "predictions", "ckpt_path",
@@ -44,44 +45,71 @@ def config_files(arguments: list[str]) -> list[Path]:
     return files + [Path(one.partition("=")[2]) for one in arguments if one.partition("=")[0] in CONFIG and "=" in one]
 
 
-def check_files(arguments: list[str]) -> None:
-    """Check sections, classes and arguments of all files together, as they are laid over one another.
+def check_settings(arguments: list[str]) -> None:
+    """Check sections, classes and arguments of all files and options together, as they are laid over one another.
 
     Raises:
-        DualPixelError: an unknown key or class, with a near match.
+        DualPixelError: an unknown key or class, with a near match; or no recipe at all.
     """
     if "--help" in arguments or "-h" in arguments:
         return
     merged: dict[str, Any] = {"data": {"class_path": DEFAULT_DATA}}
     files = config_files(arguments)
     for file in files:
-        try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
-            raise DualPixelError(f"{file}: not a readable YAML file ({' '.join(str(error).split())[:160]})") from None
-        if not isinstance(content, dict):
-            raise DualPixelError(f"{file}: expected sections {', '.join(SECTIONS[:4])} ...")
-        for section in content:
-            if section not in SECTIONS:
-                raise DualPixelError(f"{file}: unknown section {section!r}; {near(section, SECTIONS)}")
-        merged = merge(merged, content)
-        _check_trainer(content.get("trainer") or {}, file)
+        merged = merge(merged, _read(file))
+    for argument, value in _options(arguments):
+        merged = merge(merged, _nested(argument.split("."), value, merged))
+    where = " + ".join([*map(str, files), "options"])
     model = merged.get("model")
-    named = any(argument.startswith("--model") for argument in arguments)
-    if not named and (not isinstance(model, dict) or "class_path" not in model):
+    if not isinstance(model, dict) or "class_path" not in model:
         given = ", ".join(map(str, files)) or "none"
-        raise DualPixelError(f"no recipe is given (configurations: {given}); give --config recipes/dpdnet.yaml or another recipe first")
-    where = " + ".join(map(str, files))
+        raise DualPixelError(
+            f"no recipe is given (configurations: {given}); give --config recipes/dpdnet.yaml or another recipe first"
+        )
     for section in ("model", "data"):
         check_configuration(merged.get(section), f"{where}: {section}")
-
-
-def _check_trainer(content: dict[str, Any], file: Path) -> None:
     from lightning.pytorch import Trainer
 
-    from dualpixel.recipes.configuration import check_arguments
+    check_arguments(Trainer, merged.get("trainer") or {}, f"{where}: trainer")
 
-    check_arguments(Trainer, content, f"{file}: trainer")
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DualPixelError(f"{file}: not a readable YAML file ({' '.join(str(error).split())[:160]})") from None
+    if not isinstance(content, dict):
+        raise DualPixelError(f"{file}: expected sections {', '.join(SECTIONS[:4])} ...")
+    for section in content:
+        if section not in SECTIONS:
+            raise DualPixelError(f"{file}: unknown section {section!r}; {near(section, SECTIONS)}")
+    return content
+
+
+def _options(arguments: list[str]) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted name and the value of each option of the sections model, data and trainer."""
+    for position, argument in enumerate(arguments):
+        name, sign, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or name.split(".")[0].rstrip("+") not in ("model", "data", "trainer"):
+            continue
+        if not sign:
+            value = arguments[position + 1] if position + 1 < len(arguments) else ""
+        if not name.endswith(("+", ".help")):
+            yield name, yaml.safe_load(value)
+
+
+def _nested(names: list[str], value: Any, known: Any) -> dict[str, Any]:
+    """Write ``net.width = 1`` as it stands in a file: arguments of a class under its ``init_args``."""
+    first, rest = names[0], names[1:]
+    below = known.get(first) if isinstance(known, dict) else None
+    if isinstance(known, dict) and "class_path" in known and first not in ("class_path", "init_args", "dict_kwargs"):
+        return {"init_args": _nested(names, value, known.get("init_args") or {})}
+    if rest:
+        return {first: _nested(rest, value, below)}
+    names_a_class = isinstance(value, str) and (
+        first in ("model", "data") or (isinstance(below, dict) and "class_path" in below)
+    )
+    return {first: {"class_path": value} if names_a_class else value}
 
 
 def explain(error: Exception) -> str | None:
@@ -90,7 +118,12 @@ def explain(error: Exception) -> str | None:
     if "DualPixelError" in text or isinstance(error.__cause__, DualPixelError):
         return text
     kind = type(error).__name__
-    if not isinstance(error, ArgumentError) and kind not in ("ArgumentError", "ParserError", "MisconfigurationException", "NSKeyError"):
+    if not isinstance(error, ArgumentError) and kind not in (
+        "ArgumentError",
+        "ParserError",
+        "MisconfigurationException",
+        "NSKeyError",
+    ):
         return None
     lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
     unknown = re.search(r"[Uu]nrecognized arguments?: (\S+)", text)

@@ -17,7 +17,14 @@ from dualpixel.terminal import console
 
 def run(arguments: list[str]) -> None:
     """Run one of the data commands."""
-    commands = {"list": list_sets, "show": show, "prepare": prepare, "index": index, "verify": verify, "preview": preview}
+    commands = {
+        "list": list_sets,
+        "show": show,
+        "prepare": prepare,
+        "index": index,
+        "verify": verify,
+        "preview": preview,
+    }
     call("dualpixel data", commands, arguments)
 
 
@@ -30,7 +37,11 @@ def list_sets() -> None:
         card = get_card(name)
         scenes = " / ".join(f"{split.scenes} {label}" for label, split in card.splits.items())
         ready = [split for split in card.splits if (shards_home() / card.name / split / "index.json").is_file()]
-        said = "yes" if len(ready) == len(card.splits) else ", ".join(ready) or ("on first use" if card.generated else "no")
+        said = (
+            "yes"
+            if len(ready) == len(card.splits)
+            else ", ".join(ready) or ("on first use" if card.generated else "no")
+        )
         table.add_row(card.name, card.title, scenes, str(card.bit_depth), ", ".join(card.fields), said)
     console().print(table)
 
@@ -50,7 +61,13 @@ def show(name: str) -> None:
         rule = card.preparation.windows.get(label)
         windows = f"; windows of {rule.size}, overlap {rule.overlap:g}, discard {rule.discard:g}" if rule else ""
         lines.append(f"{label}: {split.scenes} scenes{f' ({groups})' if groups else ''}{windows}")
-    lines += [f"protocols: {', '.join(card.protocols)}", f"homepage: {card.homepage}", f"licence: {card.licence}", "", "How to get it:"]
+    lines += [
+        f"protocols: {', '.join(card.protocols)}",
+        f"homepage: {card.homepage}",
+        f"licence: {card.licence}",
+        "",
+        "How to get it:",
+    ]
     lines.append(card.download.strip())
     for mirror in card.mirrors:
         checked = f" sha256 {mirror.sha256}" if mirror.sha256 else " (no checksum published)"
@@ -95,10 +112,15 @@ def prepare(
     if plugin is not None:
         _run_plugin(plugin)
     folder = prepare_set(card, source, out, codec, processes, partial)
-    print(f"{card.name} is prepared in {folder}; look at it: dualpixel data preview {name}" + (f" --root {folder}" if out else ""))
+    print(
+        f"{card.name} is prepared in {folder}; look at it: dualpixel data preview {name}"
+        + (f" --root {folder}" if out else "")
+    )
 
 
-def index(folder: Path, card: str | None = None, window: int | None = None, overlap: float = 0.0, discard: float = 0.0) -> None:
+def index(
+    folder: Path, card: str | None = None, window: int | None = None, overlap: float = 0.0, discard: float = 0.0
+) -> None:
     """Make the index of a folder of WebDataset tars that came from elsewhere.
 
     Args:
@@ -108,11 +130,12 @@ def index(folder: Path, card: str | None = None, window: int | None = None, over
         overlap: share by which windows overlap.
         discard: share of a scene's windows to leave out in training.
     """
-    from dualpixel.data.prepare import make_index
+    from dualpixel.data.indexing import make_index
 
     rule = WindowRule(window, overlap, discard) if window else None
     made = make_index(folder, get_card(card) if card else None, rule)
-    print(f"{folder / 'index.json'}: {len(made.samples)} scenes in {len(made.shards)} shards, fields {', '.join(made.fields())}, {made.fingerprint}")
+    said = f"{len(made.samples)} scenes in {len(made.shards)} shards, fields {', '.join(made.fields())}"
+    print(f"{folder / 'index.json'}: {said}, fingerprint {made.fingerprint}")
 
 
 def verify(name: str, root: Path | None = None) -> None:
@@ -132,11 +155,15 @@ def verify(name: str, root: Path | None = None) -> None:
     faults = [fault for split in splits for fault in verify_split(root / split)]
     missing = [split for split in card.splits if split not in splits]
     if faults:
-        raise DualPixelError(f"{card.name}: {len(faults)} faults: {'; '.join(faults)}\nremove what is altered and run `data prepare {name}` again")
+        raise DualPixelError(
+            f"{card.name}: {len(faults)} faults: {'; '.join(faults)}\nremove what is altered and run `data prepare {name}` again"
+        )
     print(f"{card.name}: {', '.join(splits)} as written" + (f"; not prepared: {', '.join(missing)}" if missing else ""))
 
 
-def preview(name: str, split: str | None = None, out: Path | None = None, count: int = 6, root: Path | None = None) -> None:
+def preview(
+    name: str, split: str | None = None, out: Path | None = None, count: int = 6, root: Path | None = None
+) -> None:
     """Draw a contact sheet: left, right, their difference, sharp (and depth and blur where there are any) of some scenes.
 
     Args:
@@ -163,5 +190,7 @@ def preview(name: str, split: str | None = None, out: Path | None = None, count:
 def _run_plugin(path: Path) -> None:
     if not path.is_file():
         raise DualPixelError(f"--plugin {path}: no such Python file")
-    sys.path.insert(0, str(path.resolve().parent))  # worker processes are handed this path, and import the file by its name
+    sys.path.insert(
+        0, str(path.resolve().parent)
+    )  # worker processes are handed this path, and import the file by its name
     importlib.import_module(path.stem)

@@ -11,7 +11,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
-from dualpixel.commands.configurations import check_files, explain, resolve_names
+from dualpixel.commands.configurations import check_settings, explain, resolve_names
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.scores import Scores
 from dualpixel.files import atomic
@@ -22,6 +22,9 @@ from dualpixel.running.loggers import WandbMode, how_to_sync, make_loggers
 from dualpixel.running.panels import Panels
 from dualpixel.running.predictions import WritePredictions
 from dualpixel.running.progress import progress_callback
+
+ADVERTISED = ("Tip:", "TPU available", "`weights_only` was not set")
+"""Log lines of Lightning that say nothing of this run."""
 
 
 def run(arguments: list[str]) -> None:
@@ -35,7 +38,7 @@ def run(arguments: list[str]) -> None:
     """
     _quieten()
     arguments = resolve_names(arguments)
-    check_files(arguments)
+    check_settings(arguments)
     try:
         DualPixelCLI(
             Recipe,
@@ -65,10 +68,22 @@ class DualPixelCLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the run's own options."""
-        parser.add_argument("--run.name", type=str | None, default=None, help="name of the run's folder; by default RECIPE-DATASET-NUMBER")
+        parser.add_argument(
+            "--run.name",
+            type=str | None,
+            default=None,
+            help="name of the run's folder; by default RECIPE-DATASET-NUMBER",
+        )
         parser.add_argument("--run.root", type=Path, default=Path("runs"), help="folder of all runs")
-        parser.add_argument("--run.test_after_fit", type=bool, default=False, help="score the best checkpoint on the test split after fit")
-        parser.add_argument("--wandb.mode", type=WandbMode, default="auto", help="auto is online when a key is found, else offline")
+        parser.add_argument(
+            "--run.test_after_fit",
+            type=bool,
+            default=False,
+            help="score the best checkpoint on the test split after fit",
+        )
+        parser.add_argument(
+            "--wandb.mode", type=WandbMode, default="auto", help="auto is online when a key is found, else offline"
+        )
         parser.add_argument("--wandb.project", type=str, default="dualpixel", help="the Weights & Biases project")
         parser.add_lightning_class_args(Scores, "scores")
         parser.add_lightning_class_args(Panels, "panels")
@@ -87,7 +102,9 @@ class DualPixelCLI(LightningCLI):
         checkpoint = options["ckpt_path"]
         keyword = checkpoint in ("best", "last", "hpc")
         if checkpoint and not keyword and not Path(checkpoint).is_file():
-            raise DualPixelError(f"--ckpt_path {checkpoint}: no such file, nor a run's folder with checkpoints/last.ckpt")
+            raise DualPixelError(
+                f"--ckpt_path {checkpoint}: no such file, nor a run's folder with checkpoints/last.ckpt"
+            )
         weights = options.model.init_args.get("init_from")
         if self.subcommand != "fit" and not checkpoint and weights is None:
             raise DualPixelError(
@@ -110,7 +127,9 @@ class DualPixelCLI(LightningCLI):
         kwargs["default_root_dir"] = str(self.folder)
         trainer = super().instantiate_trainer(**kwargs)
         if options.trainer.enable_progress_bar is not False:
-            trainer.callbacks = [one for one in trainer.callbacks if "ProgressBar" not in type(one).__name__] + [progress_callback()]
+            trainer.callbacks = [one for one in trainer.callbacks if "ProgressBar" not in type(one).__name__] + [
+                progress_callback()
+            ]
         if rank_zero_only.rank == 0:
             name = "config.yaml" if self.subcommand == "fit" else f"config-{self.subcommand}.yaml"
             with atomic(self.folder / name) as beside:
@@ -127,7 +146,9 @@ class DualPixelCLI(LightningCLI):
         """Test where it was asked for, and say what came out and where it lies."""
         if self._options().run.test_after_fit:
             best = next(one for one in self.trainer.callbacks if isinstance(one, BestCheckpoint)).best_model_path
-            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None, weights_only=True, verbose=False)
+            self.trainer.test(
+                self.model, datamodule=self.datamodule, ckpt_path=best or None, weights_only=True, verbose=False
+            )
         if self.trainer.is_global_zero:
             self._summarise()
 
@@ -146,16 +167,16 @@ class DualPixelCLI(LightningCLI):
         scores = next(one for one in self.trainer.callbacks if isinstance(one, Scores))
         panels = next(one for one in self.trainer.callbacks if isinstance(one, Panels))
         print(f"\nrun folder: {self.folder}")
-        known = [means for means in scores.history if means.get("psnr") is not None]
+        known = {epoch: means for epoch, means in scores.history.items() if means.get("psnr") is not None}
         if known:
-            best = max(known, key=lambda means: means["psnr"])
-            said = f"best validation PSNR {best['psnr']:.2f} dB"
+            epoch = max(known, key=lambda one: known[one]["psnr"])
+            best = known[epoch]
+            said = f"best validation PSNR {best['psnr']:.2f} dB (epoch {epoch})"
             if "input_psnr" in best:
                 said += f", blurred input {best['input_psnr']:.2f} dB: gain {best['psnr'] - best['input_psnr']:+.2f} dB"
             print(said)
-        for stage, path in panels.newest.items():
-            if stage in ("val", "test"):
-                print(f"{stage} panel: {path}")
+            drawn = panels.drawn.get(f"val-epoch{epoch:04d}", [])
+            print(*(f"its panel: {path}" for path in drawn), sep="\n", end="\n" if drawn else "")
         sync = how_to_sync(self.folder)
         if sync:
             print(f"Weights & Biases ran offline (no key); send it by: {sync}")
@@ -185,5 +206,7 @@ def _quieten() -> None:
         r".*sync_dist=True.*",  # scores are reduced by their table already
     ):
         warnings.filterwarnings("ignore", message)
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "Tip:" not in str(record.msg))
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.trainer.connectors.checkpoint_connector"):
+        logging.getLogger(name).addFilter(lambda record: not any(said in str(record.msg) for said in ADVERTISED))
+    warnings.formatwarning = lambda message, *_: f"warning: {message}\n"  # the line of code it came from helps no user
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")

@@ -133,7 +133,9 @@ class Card:
             raise DualPixelError(f"{where}: no splits")
         for one in self.splits:
             if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", one):
-                raise DualPixelError(f"{where}: the split name {one!r} may hold lower-case letters, digits, '-' and '_' only")
+                raise DualPixelError(
+                    f"{where}: the split name {one!r} may hold lower-case letters, digits, '-' and '_' only"
+                )
         for one in self.fields:
             if one not in FIELDS:
                 raise DualPixelError(f"{where}: unknown field {one!r}; {near(one, FIELDS)}")

@@ -38,11 +38,15 @@ def decode_image(content: bytes | np.ndarray, name: str, bit_depth: int | None =
     # turning the image by its EXIF tag would give the two views of one scene different shapes when only one carries it
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if image is None:
-        raise DualPixelError(f"{name}: not an image that can be decoded (truncated, or of an unknown type); get the file again")
+        raise DualPixelError(
+            f"{name}: not an image that can be decoded (truncated, or of an unknown type); get the file again"
+        )
     found = image.dtype.itemsize * 8
     if image.dtype not in (np.uint8, np.uint16) or (bit_depth is not None and found != bit_depth):
         wanted = "8 or 16" if bit_depth is None else str(bit_depth)
-        raise DualPixelError(f"{name}: {found} bits per channel ({image.dtype}), expected {wanted}: a converted copy loses what the card promises")
+        raise DualPixelError(
+            f"{name}: {found} bits per channel ({image.dtype}), expected {wanted}: a converted copy loses what the card promises"
+        )
     if image.ndim == 2:
         return np.repeat(image[:, :, None], 3, axis=2)
     if image.shape[2] != 3:

@@ -118,7 +118,9 @@ def load_index(folder: Path) -> Index:
     path = folder / INDEX
     content = read_json(path)
     if isinstance(content, dict) and content.get("schema") != SCHEMA:
-        raise DualPixelError(f"{path}: schema {content.get('schema')}, this version reads {SCHEMA}; prepare the set again")
+        raise DualPixelError(
+            f"{path}: schema {content.get('schema')}, this version reads {SCHEMA}; prepare the set again"
+        )
     index = build(Index, content, str(path))
     for shard in index.shards:
         check_shard_name(shard.name, path)
@@ -128,7 +130,9 @@ def load_index(folder: Path) -> Index:
             raise DualPixelError(f"{path}: the key {sample.key!r} stands twice; make the index again")
         keys.add(sample.key)
         if not 0 <= sample.shard < len(index.shards):
-            raise DualPixelError(f"{path}: sample {sample.key} names shard {sample.shard}, there are {len(index.shards)}")
+            raise DualPixelError(
+                f"{path}: sample {sample.key} names shard {sample.shard}, there are {len(index.shards)}"
+            )
         for name, member in sample.members.items():
             _check_member(f"{path}: {sample.key}.{name}", name, member, index.shards[sample.shard].bytes)
     return index
@@ -136,14 +140,25 @@ def load_index(folder: Path) -> Index:
 
 def check_shard_name(name: str, path: Path) -> None:
     """Refuse anything but the plain name of a tar: no folders, no protocols, no pipes."""
-    if not name.endswith(".tar") or Path(name).name != name or any(sign in name for sign in "/\\:|\0") or name.startswith("."):
-        raise DualPixelError(f"{path}: the shard name {name!r} is not allowed; a shard is a plain file name ending in .tar")
+    if (
+        not name.endswith(".tar")
+        or Path(name).name != name
+        or any(sign in name for sign in "/\\:|\0")
+        or name.startswith(".")
+    ):
+        raise DualPixelError(
+            f"{path}: the shard name {name!r} is not allowed; a shard is a plain file name ending in .tar"
+        )
 
 
 def _check_member(where: str, name: str, member: Member, shard_bytes: int) -> None:
     if name not in FIELDS or member.dtype not in DTYPES or member.codec not in ("npy", "png"):
         raise DualPixelError(f"{where}: field, type or codec is not allowed ({member.dtype}, {member.codec})")
-    if len(member.shape) != (3 if name in IMAGES else 2) or min(member.shape) < 1 or (name in IMAGES and member.shape[2] != 3):
+    if (
+        len(member.shape) != (3 if name in IMAGES else 2)
+        or min(member.shape) < 1
+        or (name in IMAGES and member.shape[2] != 3)
+    ):
         raise DualPixelError(f"{where}: shape {member.shape} is not allowed")
     pixels = member.shape[0] * member.shape[1] * (3 if name in IMAGES else 1)
     size = {"uint8": 1, "uint16": 2, "float32": 4}[member.dtype]

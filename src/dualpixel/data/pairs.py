@@ -11,7 +11,10 @@ from dualpixel.errors import DualPixelError
 
 VIEW_FOLDERS = {"left": "left", "right": "right", "combined": "combined"}
 VIEW_SUFFIXES = {"_L": "left", "_R": "right", "_B": "combined", "_C": "combined"}
-LAYOUT = "give folders with left/ and right/ (and combined/) of equal names, or files NAME_L, NAME_R (NAME or NAME_B for the combined image)"
+LAYOUT = (
+    "give folders with left/ and right/ (and combined/) of equal names, "
+    "or files NAME_L, NAME_R (NAME or NAME_B for the combined image)"
+)
 
 
 def find_photographs(paths: Sequence[str | Path]) -> dict[str, dict[str, Path]]:
@@ -84,6 +87,8 @@ class Photographs(Dataset):
         name, files = self.photographs[position]
         images = {field: read_image(file) for field, file in files.items()}
         if len({(image.shape, image.dtype) for image in images.values()}) > 1:
-            said = ", ".join(f"{field} {image.shape[0]}x{image.shape[1]} {image.dtype}" for field, image in images.items())
+            said = ", ".join(
+                f"{field} {image.shape[0]}x{image.shape[1]} {image.dtype}" for field, image in images.items()
+            )
             raise DualPixelError(f"{name}: the views differ in size or bit depth: {said}; export them alike")
         return {**images, "key": name, "group": "", "index": position}

@@ -9,19 +9,16 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dualpixel.data.card import Card, WindowRule
 from dualpixel.data.index import INDEX, SCHEMA, Index, Sample, Shard, fingerprint, load_index, save_index
+from dualpixel.data.indexing import note_windows
 from dualpixel.data.readers import Reader, Scene, get_reader
-from dualpixel.data.reading import open_member
 from dualpixel.data.schema import build
 from dualpixel.data.shards import Codec, SceneData, ShardFile, describe_shard
-from dualpixel.data.windows import sharpness, sharpness_rank, windows
 from dualpixel.errors import DualPixelError
 from dualpixel.files import read_json, write_json
 from dualpixel.paths import shards_home
@@ -60,7 +57,9 @@ def prepare(
     if source is None and not card.generated:
         raise DualPixelError(f"data prepare {card.name} needs --source FOLDER; {card.how_to_get()}")
     reader = get_reader(card, source)
-    plans = {split: _plan(card, reader, split, partial) for split in card.splits}  # all are checked before one is written
+    plans = {
+        split: _plan(card, reader, split, partial) for split in card.splits
+    }  # all are checked before one is written
     jobs = [_begin(card, reader, split, scenes, out / split, codec) for split, scenes in plans.items()]
     jobs = [job for job in jobs if job is not None]
     with progress() as bar:
@@ -119,7 +118,9 @@ class SplitJob:
         samples = [build(Sample, sample, "part") for part in parts for sample in part["samples"]]
         known = fingerprint(self.card.name, self.card.version, self.split, self.settings, samples)
         settings = {**self.settings, "request": self.request}
-        save_index(self.folder, Index(SCHEMA, self.card.name, self.card.version, self.split, settings, known, shards, samples))
+        save_index(
+            self.folder, Index(SCHEMA, self.card.name, self.card.version, self.split, settings, known, shards, samples)
+        )
         shutil.rmtree(self.folder / PARTS)
 
     def _is_written(self, number: int) -> bool:
@@ -160,16 +161,20 @@ def _begin(card: Card, reader: Reader, split: str, scenes: list[Scene], folder: 
     }
     # sizes and times of the files tell whether the source is still the one the shards were made from, without reading pixels
     stamps = [
-        [s.key, s.group, s.metadata, [[k, f.stat().st_size, f.stat().st_mtime_ns] for k, f in sorted(s.files.items())]] for s in scenes
+        [s.key, s.group, s.metadata, [[k, f.stat().st_size, f.stat().st_mtime_ns] for k, f in sorted(s.files.items())]]
+        for s in scenes
     ]
-    content = json.dumps([card.name, card.version, card.reader.name, settings, codec, SCENES_PER_SHARD, stamps], sort_keys=True)
+    content = json.dumps(
+        [card.name, card.version, card.reader.name, settings, codec, SCENES_PER_SHARD, stamps], sort_keys=True
+    )
     request = hashlib.sha256(content.encode()).hexdigest()[:16]
     if (folder / INDEX).is_file():
         index = load_index(folder)
         if index.preparation.get("request") == request:
             return None
         raise DualPixelError(
-            f"{folder} holds shards made from other files or settings (fingerprint {index.fingerprint}); remove that folder, or give another --out"
+            f"{folder} holds shards made from other files or settings (fingerprint {index.fingerprint}); "
+            "remove that folder, or give another --out"
         )
     for left_over in folder.glob(".*.part.tar"):  # of a run that was killed
         left_over.unlink()
@@ -200,7 +205,9 @@ def _write_all(jobs: list[SplitJob], processes: int) -> Iterator[str]:
             for future in as_completed(futures):
                 future.result()
         except BrokenProcessPool:
-            raise DualPixelError("a worker process was killed while preparing; run the command again to go on") from None
+            raise DualPixelError(
+                "a worker process was killed while preparing; run the command again to go on"
+            ) from None
         finally:
             for future in futures:
                 future.cancel()
@@ -210,7 +217,9 @@ def _scene_data(card: Card, reader: Reader, split: str, scene: Scene, rule: Wind
     arrays = reader.read(scene)
     missing = [name for name in card.fields if name not in arrays]
     if missing:
-        raise DualPixelError(f"{card.name} {split}: {scene.key} has no {', '.join(missing)}; the card promises {', '.join(card.fields)}")
+        raise DualPixelError(
+            f"{card.name} {split}: {scene.key} has no {', '.join(missing)}; the card promises {', '.join(card.fields)}"
+        )
     arrays = {name: arrays[name] for name in card.fields}
     sizes = {name: array.shape[:2] for name, array in arrays.items()}
     if len(set(sizes.values())) > 1 or (card.size and set(sizes.values()) != {card.size}):
@@ -219,46 +228,3 @@ def _scene_data(card: Card, reader: Reader, split: str, scene: Scene, rule: Wind
         raise DualPixelError(f"{card.name} {split}: {scene.key} has mismatched sizes: {said}; expected {wanted}")
     noted = note_windows(arrays.get("sharp"), next(iter(sizes.values())), rule)
     return SceneData(scene.key, arrays, scene.group, scene.metadata, noted)
-
-
-def note_windows(sharp: np.ndarray | None, size: tuple[int, int], rule: WindowRule | None) -> list[list[int]]:
-    """Return (row, column, rank) of each window; rank 0 is the least sharp, or the scan order where there is no target."""
-    if rule is None:
-        return []
-    positions = windows(*size, rule.size, rule.overlap)
-    ranks = range(len(positions)) if sharp is None else sharpness_rank(sharpness(sharp, positions, rule.size))
-    return [[int(row), int(column), int(rank)] for (row, column), rank in zip(positions, ranks, strict=True)]
-
-
-def make_index(folder: Path, card: Card | None = None, rule: WindowRule | None = None) -> Index:
-    """Make the index of one folder of tars that came from elsewhere.
-
-    Args:
-        folder: holds plain WebDataset tars with members ``KEY.FIELD.npy`` or ``KEY.FIELD.png``.
-        card: names the set; None for the folder's name.
-        rule: lay windows over the scenes; None keeps those noted in the tars.
-
-    Raises:
-        DualPixelError: no tars, or one that cannot be used.
-    """
-    tars = sorted(path for path in folder.glob("*.tar") if not path.name.startswith("."))
-    if not tars:
-        raise DualPixelError(f"{folder}: no .tar files to index")
-    shards, samples = [], []
-    with progress() as bar:
-        task = bar.add_task(f"index {folder.name}", total=len(tars))
-        for number, path in enumerate(tars):
-            shard, found = describe_shard(path, number)
-            if rule:
-                for position, sample in enumerate(found):
-                    sharp = open_member(path, sample.members["sharp"]) if "sharp" in sample.members else None
-                    size = tuple(next(iter(sample.members.values())).shape[:2])
-                    found[position] = replace(sample, windows=note_windows(sharp, size, rule))
-            shards.append(shard)
-            samples.extend(found)
-            bar.advance(task)
-    name, version = (card.name, card.version) if card else (folder.resolve().parent.name, "foreign")
-    settings = {"windows": asdict(rule) if rule else None, "indexed": True}
-    known = fingerprint(name, version, folder.name, settings, samples)
-    save_index(folder, Index(SCHEMA, name, version, folder.resolve().name, settings, known, shards, samples))
-    return load_index(folder)

@@ -38,7 +38,11 @@ def draw_contact_sheet(split: PreparedSplit, path: Path, count: int = 6) -> None
             image = row[name]
             if image.ndim == 2:
                 limit = float(np.abs(image).max()) or 1.0
-                options = {"cmap": "coolwarm", "vmin": -limit, "vmax": limit} if name.startswith("blur") else {"cmap": "viridis"}
+                options = (
+                    {"cmap": "coolwarm", "vmin": -limit, "vmax": limit}
+                    if name.startswith("blur")
+                    else {"cmap": "viridis"}
+                )
                 figure.colorbar(axis.imshow(image, **options), ax=axis, fraction=0.04)
             else:
                 axis.imshow(image)

@@ -16,14 +16,18 @@ def open_member(path: Path, member: Member) -> np.ndarray:
         DualPixelError: the shard is shorter than the member needs.
     """
     if not path.is_file() or path.stat().st_size < member.offset + member.bytes:
-        raise DualPixelError(f"{path}: missing or truncated shard; prepare the set again, or find what is wrong by `data verify`")
+        raise DualPixelError(
+            f"{path}: missing or truncated shard; prepare the set again, or find what is wrong by `data verify`"
+        )
     if member.codec == "npy":
         return np.memmap(path, member.dtype, "r", member.offset, tuple(member.shape))
     with path.open("rb") as stream:
         stream.seek(member.offset)
         image = decode_image(stream.read(member.bytes), str(path))
     if list(image.shape) != member.shape or str(image.dtype) != member.dtype:
-        raise DualPixelError(f"{path}: a member is {image.shape} {image.dtype}, its index says {member.shape} {member.dtype}")
+        raise DualPixelError(
+            f"{path}: a member is {image.shape} {image.dtype}, its index says {member.shape} {member.dtype}"
+        )
     return image
 
 
@@ -49,7 +53,11 @@ class PreparedSplit:
             path = self.folder / shard.name
             found = path.stat().st_size if path.is_file() else None
             if found != shard.bytes:
-                said = "is missing" if found is None else f"has {found} bytes, its index says {shard.bytes}: truncated or altered"
+                said = (
+                    "is missing"
+                    if found is None
+                    else f"has {found} bytes, its index says {shard.bytes}: truncated or altered"
+                )
                 raise DualPixelError(f"{path} {said}; run `data verify`, then prepare the set again")
 
     def __len__(self) -> int:

@@ -25,7 +25,9 @@ def build(kind: type[Made], content: Any, where: str) -> Made:
         DualPixelError: an unknown or missing key, or a value of another type; the message names the key.
     """
     if not isinstance(content, Mapping):
-        raise DualPixelError(f"{where}: found {_say(content)}, expected a mapping of {', '.join(f.name for f in fields(kind))}")
+        raise DualPixelError(
+            f"{where}: found {_say(content)}, expected a mapping of {', '.join(f.name for f in fields(kind))}"
+        )
     known = {field.name: field for field in fields(kind)}
     hints = typing.get_type_hints(kind)
     for key in content:
@@ -56,7 +58,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if fixed and len(value) != len(arguments):
             raise DualPixelError(f"{where}: found {len(value)} values, expected {len(arguments)}")
         inner = arguments if fixed else (arguments[0],) * len(value)
-        return origin(_convert(one, item, f"{where}[{number}]") for number, (one, item) in enumerate(zip(inner, value, strict=True)))
+        return origin(
+            _convert(one, item, f"{where}[{number}]")
+            for number, (one, item) in enumerate(zip(inner, value, strict=True))
+        )
     if origin is dict:
         if not isinstance(value, Mapping):
             raise DualPixelError(f"{where}: found {_say(value)}, expected a mapping")

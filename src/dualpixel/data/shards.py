@@ -118,14 +118,18 @@ def _describe_sample(path: Path, stream: Any, number: int, key: str, infos: dict
                 members[name], array = _describe_member(f"{path.name}: {info.name}", info, content, codec)
                 digest.update(f"{name}{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
     if not members:
-        raise DualPixelError(f"{path.name}: {key} has none of the fields {', '.join(FIELDS)} as .npy or .png; found {', '.join(infos)}")
+        raise DualPixelError(
+            f"{path.name}: {key} has none of the fields {', '.join(FIELDS)} as .npy or .png; found {', '.join(infos)}"
+        )
     sizes = {tuple(member.shape[:2]) for member in members.values()}
     if len(sizes) > 1:
         raise DualPixelError(f"{path.name}: the fields of {key} differ in size: {sorted(sizes)}")
     group = noted.get("group", "") if isinstance(noted, dict) else ""
     windows = noted.get("windows", []) if isinstance(noted, dict) else []
     metadata = noted.get("metadata", noted) if isinstance(noted, dict) else {}
-    return Sample(key, number, members, digest.hexdigest(), str(group), metadata if isinstance(metadata, dict) else {}, windows)
+    return Sample(
+        key, number, members, digest.hexdigest(), str(group), metadata if isinstance(metadata, dict) else {}, windows
+    )
 
 
 def _content(path: Path, stream: Any, info: tarfile.TarInfo) -> bytes:

@@ -34,7 +34,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not (0 <= self.mirror <= 1 and 0 <= self.flip <= 1):
-            raise DualPixelError(f"augmentation: mirror {self.mirror} and flip {self.flip} are probabilities, between 0 and 1")
+            raise DualPixelError(
+                f"augmentation: mirror {self.mirror} and flip {self.flip} are probabilities, between 0 and 1"
+            )
 
 
 class TrainingSamples(Dataset):
@@ -67,7 +69,9 @@ class TrainingSamples(Dataset):
         if crops == "windows":
             rule = split.index.preparation.get("windows")
             if not rule:
-                raise DualPixelError(f"{where} was prepared without windows; use data.crops=random, or `data index` with --window")
+                raise DualPixelError(
+                    f"{where} was prepared without windows; use data.crops=random, or `data index` with --window"
+                )
             self.places = _chosen_windows(split, rule["discard"])
             self.window: int | None = rule["size"]
         else:
@@ -122,7 +126,9 @@ class EvaluationSamples(Dataset):
     def __init__(self, split: PreparedSplit, fields: Sequence[str], as_windows: bool = False) -> None:
         self.split, self.fields = split, list(fields)
         if as_windows and not split.index.preparation.get("windows"):
-            raise DualPixelError(f"{split.index.dataset} {split.index.split} was prepared without windows; evaluate whole scenes")
+            raise DualPixelError(
+                f"{split.index.dataset} {split.index.split} was prepared without windows; evaluate whole scenes"
+            )
         self.places = _chosen_windows(split, 0.0) if as_windows else [(scene, 0, None) for scene in range(len(split))]
 
     def __len__(self) -> int:
@@ -163,7 +169,9 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
             continue
         if any(value.shape != first.shape for value in values):
             sizes = sorted({"x".join(map(str, value.shape[:2])) for value in values})
-            raise DualPixelError(f"scenes of different sizes ({', '.join(sizes)}) cannot share a batch; set data.evaluation_batch_size to 1")
+            raise DualPixelError(
+                f"scenes of different sizes ({', '.join(sizes)}) cannot share a batch; set data.evaluation_batch_size to 1"
+            )
         stacked = torch.empty((len(values), *first.shape), dtype=getattr(torch, str(first.dtype)))
         for row, value in zip(stacked.numpy(), values, strict=True):
             row[...] = value  # the one copy: from the mapped shard (flipped or not) into the batch

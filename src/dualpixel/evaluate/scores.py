@@ -40,8 +40,8 @@ class Scores(InRunFolder):
     def __init__(self, protocol: str | None = None, lpips: bool = True, lpips_weights: Path | None = None) -> None:
         super().__init__()
         self.protocol, self.lpips, self.lpips_weights = protocol, lpips, lpips_weights
-        self.history: list[dict[str, float]] = []
-        """The overall means of each validation of this process, in order."""
+        self.history: dict[int, dict[str, float | None]] = {}
+        """Epoch -> the overall means of its validation."""
         self._table: PerImageScores | None = None
         self._macs: tuple[int, list[int]] | None = None
         if protocol is not None:
@@ -66,14 +66,26 @@ class Scores(InRunFolder):
         self._begin(trainer, pl_module, trainer.datamodule.test_split, self._protocol(trainer).metrics)
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Score one batch."""
         if not trainer.sanity_checking:
             self._score(outputs, batch)
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Score one batch; count the cost on the first."""
         self._score(outputs, batch)
@@ -85,7 +97,7 @@ class Scores(InRunFolder):
         """Log the means."""
         if not trainer.sanity_checking:
             means, _ = self._finish(trainer, pl_module, "val")
-            self.history.append(means[OVERALL])
+            self.history[trainer.current_epoch] = means[OVERALL]
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the means, write the result and show it."""
@@ -122,7 +134,11 @@ class Scores(InRunFolder):
             macs_size=self._macs[1] if self._macs else None,
             code=code_version(),
             made=now(),
-            environment={"torch": torch.__version__, "device": str(pl_module.device), "precision": str(trainer.precision)},
+            environment={
+                "torch": torch.__version__,
+                "device": str(pl_module.device),
+                "precision": str(trainer.precision),
+            },
         )
         path = result_path(self.folder, index.dataset, split, protocol.id)
         save_result(path, result)
@@ -134,10 +150,16 @@ class Scores(InRunFolder):
     def _begin(self, trainer: Trainer, pl_module: LightningModule, split: str, metrics: tuple[str, ...]) -> None:
         self._samples = trainer.datamodule.evaluation_samples(split)
         self._names = metrics
-        limited = trainer.limit_val_batches != 1.0 if trainer.validating or trainer.training else trainer.limit_test_batches != 1.0
+        limited = (
+            trainer.limit_val_batches != 1.0
+            if trainer.validating or trainer.training
+            else trainer.limit_test_batches != 1.0
+        )
         has_input = "combined" in self._samples.fields
         columns = [*metrics, *(f"input_{name}" for name in metrics if has_input), "loss"]
-        self._table = PerImageScores(columns, len(self._samples), partial=limited or bool(trainer.fast_dev_run)).to(pl_module.device)
+        self._table = PerImageScores(columns, len(self._samples), partial=limited or bool(trainer.fast_dev_run)).to(
+            pl_module.device
+        )
 
     def _score(self, outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> None:
         target = batch["sharp"]
@@ -162,7 +184,9 @@ class Scores(InRunFolder):
         means = summarise(columns, groups)
         for group, values in means.items():
             prefix = f"{stage}/" if group == OVERALL else f"{stage}/{group}/"
-            known = {prefix + name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+            known = {
+                prefix + name: value for name, value in values.items() if value is not None and math.isfinite(value)
+            }
             pl_module.log_dict(known, rank_zero_only=False, sync_dist=False)
         return means, columns
 
@@ -176,16 +200,25 @@ def _plain(value: float | None) -> float | None | str:
 
 def show(result: Result, path: Path) -> None:
     """Print a result as a table, the protocol beside it."""
-    table = Table(title=f"{result.recipe} on {result.dataset} {result.split}, protocol {result.protocol}", title_justify="left")
+    table = Table(
+        title=f"{result.recipe} on {result.dataset} {result.split}, protocol {result.protocol}", title_justify="left"
+    )
     names = [name for name in result.means[OVERALL] if not name.startswith("input_") and name != "loss"]
     for heading in ["", "images", *[name.upper() for name in names]]:
         table.add_column(heading, justify="right" if heading else "left")
-    for group, values in result.means.items():
+    groups = {group: values for group, values in result.means.items() if group == OVERALL or len(result.means) > 2}
+    for group, values in groups.items():  # a single group would repeat the line above it
         count = sum(row["group"] == group or group == OVERALL for row in result.rows)
         for said, prefix in (("input", "input_"), ("output", "")):
             cells = [values.get(prefix + name) for name in names]
             if any(cell is not None for cell in cells):
-                table.add_row(f"{group} {said}", str(count), *("" if cell is None else f"{float(cell):.4f}" for cell in cells))
+                table.add_row(
+                    f"{group} {said}", str(count), *("" if cell is None else f"{float(cell):.4f}" for cell in cells)
+                )
     console().print(table)
-    macs = f", {result.macs / 1e9:.3f} G multiply-accumulates at {result.macs_size[0]}x{result.macs_size[1]}" if result.macs else ""
+    macs = (
+        f", {result.macs / 1e9:.3f} G multiply-accumulates at {result.macs_size[0]}x{result.macs_size[1]}"
+        if result.macs
+        else ""
+    )
     print(f"{result.parameters:,} parameters{macs}; data {result.fingerprint}; written to {path}")

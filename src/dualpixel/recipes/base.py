@@ -111,7 +111,9 @@ class Recipe(LightningModule, ABC):
         if self.init_from is not None:
             self.load_weights(self.init_from)
         if stage == "fit" and self.optimizer is None:
-            raise DualPixelError(f"{type(self).__name__} has no optimizer; give model.init_args.optimizer, as recipes/{self.name}.yaml does")
+            raise DualPixelError(
+                f"{type(self).__name__} has no optimizer; give model.init_args.optimizer, as recipes/{self.name}.yaml does"
+            )
 
     def load_weights(self, path: Path) -> None:
         """Load weights into the network, strictly.
@@ -125,7 +127,11 @@ class Recipe(LightningModule, ABC):
     def weights_metadata(self) -> dict[str, str]:
         """Return what is stored with the weights, so that a file says by itself which network it is for."""
         options: Any = getattr(self.net, "options", {})
-        return {"recipe": self.name, "net": f"{type(self.net).__module__}.{type(self.net).__qualname__}", "options": json.dumps(options)}
+        return {
+            "recipe": self.name,
+            "net": f"{type(self.net).__module__}.{type(self.net).__qualname__}",
+            "options": json.dumps(options),
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the network's options beside its weights, and the losses of the epoch that is under way."""
@@ -134,7 +140,11 @@ class Recipe(LightningModule, ABC):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network in words, before torch lists every key."""
-        state_dict = {name.removeprefix("net."): value for name, value in checkpoint["state_dict"].items() if name.startswith("net.")}
+        state_dict = {
+            name.removeprefix("net."): value
+            for name, value in checkpoint["state_dict"].items()
+            if name.startswith("net.")
+        }
         load_into(self.net, state_dict, "the checkpoint", checkpoint.get(METADATA, {}))
         self._epoch_losses = [torch.tensor(loss, device=self.device) for loss in checkpoint.get("epoch_losses", [])]
 
@@ -149,7 +159,10 @@ class Recipe(LightningModule, ABC):
         optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         if self.scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": self.schedule_interval}}
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": self.schedule_interval},
+        }
 
 
 def stack_views(batch: Batch, fields: Sequence[str]) -> Tensor:
@@ -160,5 +173,7 @@ def stack_views(batch: Batch, fields: Sequence[str]) -> Tensor:
     """
     missing = [name for name in fields if name not in batch]
     if missing:
-        raise DualPixelError(f"the batch has no {', '.join(missing)}; this recipe needs {', '.join(fields)}, found {', '.join(batch)}")
+        raise DualPixelError(
+            f"the batch has no {', '.join(missing)}; this recipe needs {', '.join(fields)}, found {', '.join(batch)}"
+        )
     return torch.cat([batch[name] for name in fields], dim=1)

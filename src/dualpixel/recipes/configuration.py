@@ -58,7 +58,9 @@ def check_configuration(content: Any, where: str) -> None:
         unknown = set(content) - {"class_path", "init_args", "dict_kwargs"}
         if unknown:
             name = sorted(unknown)[0]
-            raise DualPixelError(f"{where}: unknown key {name!r} beside class_path; arguments of the class stand under init_args")
+            raise DualPixelError(
+                f"{where}: unknown key {name!r} beside class_path; arguments of the class stand under init_args"
+            )
     for key, value in content.items():
         check_configuration(value, where if key == "init_args" else f"{where}.{key}")
 

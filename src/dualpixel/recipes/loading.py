@@ -32,7 +32,9 @@ def load(recipe: str, weights: str | Path | None = None, **options: Any) -> Reci
     path = find("recipes", recipe)
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or "class_path" not in content.get("model", {}):
-        raise DualPixelError(f"{path}: not a recipe (it names no class for 'model'); overlays are given as a second --config")
+        raise DualPixelError(
+            f"{path}: not a recipe (it names no class for 'model'); overlays are given as a second --config"
+        )
     model = content["model"]
     net = model["init_args"]["net"].setdefault("init_args", {})
     state_dict, metadata = load_weights(Path(weights)) if weights is not None else (None, {})

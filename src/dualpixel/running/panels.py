@@ -31,19 +31,31 @@ class Panels(InRunFolder):
     ) -> None:
         super().__init__()
         self.count, self.keys, self.every_n_validations, self.error_gain = count, keys, every_n_validations, error_gain
-        self.newest: dict[str, Path] = {}
-        """Stage -> the newest panel of this process."""
+        self.drawn: dict[str, list[Path]] = {}
+        """Evaluation (``val-epoch0003``, ``test-NAME``) -> the panels this process drew."""
         self._validations = 0
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Draw the chosen scenes of a batch."""
         if not trainer.sanity_checking and self._validations % self.every_n_validations == 0:
             self._draw(f"val-epoch{trainer.current_epoch:04d}", outputs, batch)
 
     def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Draw the chosen scenes of a batch."""
         self._draw(f"test-{trainer.datamodule.card.name}", outputs, batch)
@@ -65,8 +77,7 @@ class Panels(InRunFolder):
                 images = {name: batch[name][row] for name in ("left", "right", "combined") if name in batch}
                 path = self.folder / "panels" / f"{stem}-{key}.png"
                 draw_panel(path, key, images, outputs["prediction"]["sharp"][row], batch["sharp"][row], self.error_gain)
-                self.newest.setdefault(stem, path)
-                self.newest[stem.partition("-")[0]] = self.newest[stem]
+                self.drawn.setdefault(stem, []).append(path)
 
     def _log(self, trainer: Trainer, stem: str, stage: str) -> None:
         trainer.strategy.barrier()  # other processes draw their own scenes; the first one hands all of them on
@@ -75,10 +86,14 @@ class Panels(InRunFolder):
         paths = sorted((self.folder / "panels").glob(f"{stem}-*.png"))
         for logger in trainer.loggers:
             if paths and hasattr(logger, "log_image"):
-                logger.log_image(f"{stage}/panels", [str(path) for path in paths], caption=[path.stem for path in paths])
+                logger.log_image(
+                    f"{stage}/panels", [str(path) for path in paths], caption=[path.stem for path in paths]
+                )
 
 
-def draw_panel(path: Path, title: str, images: Mapping[str, Tensor], output: Tensor, target: Tensor, gain: float = 5.0) -> None:
+def draw_panel(
+    path: Path, title: str, images: Mapping[str, Tensor], output: Tensor, target: Tensor, gain: float = 5.0
+) -> None:
     """Draw one scene: the whole images above, below them the detail in which the output improves most on the input.
 
     Args:
@@ -100,7 +115,10 @@ def draw_panel(path: Path, title: str, images: Mapping[str, Tensor], output: Ten
     for name, error in errors.items():
         cells[f"error of {name} x{gain:g}"] = (error * gain).clamp(0, 1).numpy()
     top, left, side = _detail(errors["input"] - errors["output"])
-    scores = {name: float(psnr(image[None].float(), target[None].float())[0]) for name, image in {**images, "output": output}.items()}
+    scores = {
+        name: float(psnr(image[None].float(), target[None].float())[0])
+        for name, image in {**images, "output": output}.items()
+    }
 
     height, width = output.shape[-2:]
     figure = Figure(figsize=(2.6 * len(cells), 2.6 * (height / width + 1) + 0.7), layout="constrained", dpi=110)

@@ -27,7 +27,13 @@ class WritePredictions(InRunFolder):
         return Path(self.output) if self.output else self.folder / "predictions"
 
     def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
         """Write the images of one batch."""
         for row, key in enumerate(batch["key"]):

@@ -41,7 +41,9 @@ class ProgressLines(ProgressBar):
         """Begin to count."""
         self._since = None
 
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Print a line when it is time."""
         now, step = time.monotonic(), trainer.fit_loop.epoch_loop.total_batch_idx + 1
         if self._since is None:
@@ -49,7 +51,10 @@ class ProgressLines(ProgressBar):
         elif now - self._since[0] >= self.seconds:
             rate = (step - self._since[1]) / (now - self._since[0])
             self._since = (now, step)
-            self._say(f"epoch {trainer.current_epoch} step {batch_idx + 1}/{trainer.num_training_batches}  {rate:.2f} steps/s", trainer)
+            self._say(
+                f"epoch {trainer.current_epoch} step {batch_idx + 1}/{trainer.num_training_batches}  {rate:.2f} steps/s",
+                trainer,
+            )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the scores of a validation."""
@@ -59,5 +64,9 @@ class ProgressLines(ProgressBar):
     def _say(self, text: str, trainer: Trainer) -> None:
         if self._enabled:
             values = {name: float(value) for name, value in trainer.progress_bar_metrics.items() if name != "v_num"}
-            values |= {name: float(trainer.callback_metrics[name]) for name in ("val/psnr", "val/input_psnr") if name in trainer.callback_metrics}
+            values |= {
+                name: float(trainer.callback_metrics[name])
+                for name in ("val/psnr", "val/input_psnr")
+                if name in trainer.callback_metrics
+            }
             print(text, *(f"{name} {value:.4g}" for name, value in values.items()), sep="  ", flush=True)

@@ -51,11 +51,15 @@ class FoldersReader(Reader):
 
     def _root(self, names: list[str]) -> Path:
         if self.source is None or not self.source.is_dir():
-            raise DualPixelError(f"{self.card.name}: the source folder {self.source} does not exist; {self.card.how_to_get()}")
+            raise DualPixelError(
+                f"{self.card.name}: the source folder {self.source} does not exist; {self.card.how_to_get()}"
+            )
         return next((self.source / name for name in names if (self.source / name).is_dir()), self.source)
 
     def _files(self, root: Path, pattern: str, split: str) -> list[Path]:
-        return sorted(file for file in root.glob(pattern.format(split=split)) if file.is_file() and not file.name.startswith("."))
+        return sorted(
+            file for file in root.glob(pattern.format(split=split)) if file.is_file() and not file.name.startswith(".")
+        )
 
     def _check_views(self, key: str, files: dict[str, Path], split: str) -> None:
         # one view missing here and one extra there keeps the counts equal but pairs strangers
