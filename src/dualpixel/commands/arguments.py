@@ -1,5 +1,6 @@
 """Commands made from functions: their arguments and help come from the signature and the docstring."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,10 +41,19 @@ def call_one(program: str, function: Callable[..., Any], arguments: list[str]) -
     parser = ArgumentParser(prog=program, description=_summary(function), exit_on_error=False)
     parser.add_function_arguments(function, as_positional=True)
     try:
-        options = parser.parse_args(arguments)
+        options = parser.parse_args(_with_values(function, arguments))
     except Exception as error:  # jsonargparse raises ArgumentError and others; all of them are the user's arguments
         raise DualPixelError(f"{program}: {_first_lines(error)}; see {program} --help") from None
     function(**parser.instantiate_classes(options).as_dict())
+
+
+def _with_values(function: Callable[..., Any], arguments: list[str]) -> list[str]:
+    """Let ``--partial`` stand for ``--partial true``."""
+    switches = [f"--{name}" for name, one in inspect.signature(function).parameters.items() if one.annotation is bool]
+    result = []
+    for argument, following in zip(arguments, [*arguments, "--"][1:], strict=True):
+        result.append(f"{argument}=true" if argument in switches and following.startswith("--") else argument)
+    return result
 
 
 def _summary(function: Callable[..., Any]) -> str:

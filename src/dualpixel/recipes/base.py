@@ -79,7 +79,7 @@ class Recipe(LightningModule, ABC):
             self.log_dict({f"train/{name}": term for name, term in terms.items()})
         if batch_idx == 0:
             self._epoch_losses.clear()
-        self._epoch_losses.append(self.all_gather(loss.detach()).mean())
+        self._epoch_losses.append(self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean"))
         return loss
 
     def on_train_epoch_end(self) -> None:

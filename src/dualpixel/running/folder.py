@@ -31,7 +31,7 @@ def choose_folder(root: Path, name: str | None, default: str, checkpoint: Path |
         folder = checkpoint.parent.parent
     else:
         job = next((os.environ[key] for key in JOB if os.environ.get(key, "none") != "none"), None)
-        folder = root / f"{default}-{job}" if job else _numbered(root, default)
+        folder = root / f"{default}-{job[:8]}" if job else _numbered(root, default)
     os.environ[CHOSEN] = str(folder)
     return folder
 
