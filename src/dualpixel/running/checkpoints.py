@@ -8,7 +8,17 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from dualpixel.running.folder import CHECKPOINTS, LAST, InRunFolder
 
 
-class BestCheckpoint(InRunFolder, ModelCheckpoint):
+class RunCheckpoint(InRunFolder, ModelCheckpoint):
+    """Lightning's ModelCheckpoint with the run's folder for its own; see there for the arguments."""
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Put the checkpoints into the run's folder."""
+        InRunFolder.setup(self, trainer, pl_module, stage)
+        self.dirpath = str(self.folder / CHECKPOINTS)
+        ModelCheckpoint.setup(self, trainer, pl_module, stage)
+
+
+class BestCheckpoint(RunCheckpoint):
     """Keeps ``checkpoints/best.ckpt``.
 
     Args:
@@ -17,25 +27,17 @@ class BestCheckpoint(InRunFolder, ModelCheckpoint):
     """
 
     def __init__(self, monitor: str = "val/psnr", mode: Literal["min", "max"] = "max") -> None:
-        on_training = monitor.startswith("train/")
-        ModelCheckpoint.__init__(
-            self,
+        super().__init__(
             filename="best",
             monitor=monitor,
             mode=mode,
             auto_insert_metric_name=False,
             enable_version_counter=False,
-            save_on_train_epoch_end=on_training,
+            save_on_train_epoch_end=monitor.startswith("train/"),
         )
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Put the checkpoints into the run's folder."""
-        InRunFolder.setup(self, trainer, pl_module, stage)
-        self.dirpath = str(self.folder / CHECKPOINTS)
-        ModelCheckpoint.setup(self, trainer, pl_module, stage)
 
-
-class LastCheckpoint(InRunFolder, ModelCheckpoint):
+class LastCheckpoint(RunCheckpoint):
     """Keeps ``checkpoints/last.ckpt``: every so many steps, and when training ends.
 
     Args:
@@ -43,21 +45,13 @@ class LastCheckpoint(InRunFolder, ModelCheckpoint):
     """
 
     def __init__(self, every_n_steps: int = 500) -> None:
-        ModelCheckpoint.__init__(
-            self,
+        super().__init__(
             filename="last",
-            monitor=None,
             save_top_k=1,
             every_n_train_steps=every_n_steps,
             enable_version_counter=False,
             save_on_train_epoch_end=False,
         )
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Put the checkpoints into the run's folder."""
-        InRunFolder.setup(self, trainer, pl_module, stage)
-        self.dirpath = str(self.folder / CHECKPOINTS)
-        ModelCheckpoint.setup(self, trainer, pl_module, stage)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the end of training."""

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -60,3 +61,53 @@ class InRunFolder(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Agree on the folder of the first process."""
         self.folder = Path(trainer.strategy.broadcast(str(trainer.default_root_dir)))
+
+
+class DuringEvaluation(InRunFolder):
+    """A callback that does the same in validation and in test, and nothing in Lightning's sanity check."""
+
+    def begin(self, trainer: Trainer, recipe: LightningModule, stage: str) -> None:
+        """Before the first batch of an evaluation.
+
+        Args:
+            trainer: the trainer.
+            recipe: the recipe that is evaluated.
+            stage: "val" or "test".
+        """
+
+    def batch(self, trainer: Trainer, recipe: LightningModule, stage: str, outputs: Any, batch: Any) -> None:
+        """After each batch; `outputs` is what the recipe's step returned."""
+
+    def end(self, trainer: Trainer, recipe: LightningModule, stage: str) -> None:
+        """After the last batch."""
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin a validation."""
+        if not trainer.sanity_checking:
+            self.begin(trainer, pl_module, "val")
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin a test."""
+        self.begin(trainer, pl_module, "test")
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *position: int
+    ) -> None:
+        """Pass on a batch of validation."""
+        if not trainer.sanity_checking:
+            self.batch(trainer, pl_module, "val", outputs, batch)
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *position: int
+    ) -> None:
+        """Pass on a batch of test."""
+        self.batch(trainer, pl_module, "test", outputs, batch)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End a validation."""
+        if not trainer.sanity_checking:
+            self.end(trainer, pl_module, "val")
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """End a test."""
+        self.end(trainer, pl_module, "test")

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from dualpixel.files import atomic
 from dualpixel.metrics.functional import psnr
-from dualpixel.running.folder import InRunFolder
+from dualpixel.running.folder import DuringEvaluation
 
 DETAIL = 160
 
 
-class Panels(InRunFolder):
+class Panels(DuringEvaluation):
     """Draws a panel of chosen scenes into ``panels/`` of the run, and hands it to the loggers that take images.
 
     Args:
@@ -35,40 +35,15 @@ class Panels(InRunFolder):
         """Evaluation (``val-epoch0003``, ``test-NAME``) -> the panels this process drew."""
         self._validations = 0
 
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
+    def batch(self, trainer: Trainer, recipe: LightningModule, stage: str, outputs: Any, batch: Any) -> None:
         """Draw the chosen scenes of a batch."""
-        if not trainer.sanity_checking and self._validations % self.every_n_validations == 0:
-            self._draw(f"val-epoch{trainer.current_epoch:04d}", outputs, batch)
+        if stage == "test" or self._validations % self.every_n_validations == 0:
+            self._draw(_stem(trainer, stage), outputs, batch)
 
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Draw the chosen scenes of a batch."""
-        self._draw(f"test-{trainer.datamodule.card.name}", outputs, batch)
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def end(self, trainer: Trainer, recipe: LightningModule, stage: str) -> None:
         """Hand the panels to the loggers."""
-        if not trainer.sanity_checking:
-            self._validations += 1
-            self._log(trainer, f"val-epoch{trainer.current_epoch:04d}", "val")
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hand the panels to the loggers."""
-        self._log(trainer, f"test-{trainer.datamodule.card.name}", "test")
+        self._validations += stage == "val"
+        self._log(trainer, _stem(trainer, stage), stage)
 
     def _draw(self, stem: str, outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> None:
         for row, key in enumerate(batch["key"]):
@@ -89,6 +64,10 @@ class Panels(InRunFolder):
                 logger.log_image(
                     f"{stage}/panels", [str(path) for path in paths], caption=[path.stem for path in paths]
                 )
+
+
+def _stem(trainer: Trainer, stage: str) -> str:
+    return f"val-epoch{trainer.current_epoch:04d}" if stage == "val" else f"test-{trainer.datamodule.card.name}"
 
 
 def draw_panel(
