@@ -59,7 +59,7 @@ def test_fit_leaves_everything_in_one_folder(trained):
         rows = list(csv.DictReader(file))
     logged = {name for row in rows for name, value in row.items() if value}
     assert {"train/loss", "train/epoch_loss", "val/psnr", "val/ssim", "val/mae", "val/loss", "val/input_psnr"} <= logged
-    assert len(list((trained / "panels").glob("val-epoch0001-*.png"))) == COUNTS["val"]
+    assert len(list((trained / "panels").glob("val-step00000050-*.png"))) == COUNTS["val"]
 
 
 def test_training_learns(trained):

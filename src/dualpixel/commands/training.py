@@ -167,15 +167,15 @@ class DualPixelCLI(LightningCLI):
         scores = next(one for one in self.trainer.callbacks if isinstance(one, Scores))
         panels = next(one for one in self.trainer.callbacks if isinstance(one, Panels))
         print(f"\nrun folder: {self.folder}")
-        known = {epoch: means for epoch, means in scores.history.items() if means.get("psnr") is not None}
+        known = {step: means for step, means in scores.history.items() if means.get("psnr") is not None}
         if known:
-            epoch = max(known, key=lambda one: known[one]["psnr"])
-            best = known[epoch]
-            said = f"best validation PSNR {best['psnr']:.2f} dB (epoch {epoch})"
+            step = max(known, key=lambda one: known[one]["psnr"])
+            best = known[step]
+            said = f"best validation PSNR {best['psnr']:.2f} dB" + (f" (step {step})" if step else "")
             if "input_psnr" in best:
                 said += f", blurred input {best['input_psnr']:.2f} dB: gain {best['psnr'] - best['input_psnr']:+.2f} dB"
             print(said)
-            drawn = panels.drawn.get(f"val-epoch{epoch:04d}", [])
+            drawn = panels.drawn.get(f"val-step{step:08d}", [])
             print(*(f"its panel: {path}" for path in drawn), sep="\n", end="\n" if drawn else "")
         sync = how_to_sync(self.folder)
         if sync:

@@ -41,7 +41,7 @@ class Scores(DuringEvaluation):
         super().__init__()
         self.protocol, self.lpips, self.lpips_weights = protocol, lpips, lpips_weights
         self.history: dict[int, dict[str, float | None]] = {}
-        """Epoch -> the overall means of its validation."""
+        """Step -> the overall means of the validation after it."""
         self._table: PerImageScores | None = None
         self._macs: tuple[int, list[int]] | None = None
         if protocol is not None:
@@ -58,7 +58,12 @@ class Scores(DuringEvaluation):
         validating = stage == "val"
         split = "val" if validating else trainer.datamodule.test_split
         metrics = VALIDATION if validating else self._protocol(trainer).metrics
-        self._perceptual = None if validating or not self.lpips else load_perceptual(self.lpips_weights)
+        self._perceptual = None
+        if self.lpips and "lpips" in metrics:
+            for first in (True, False):  # the first process may download the weights that the others then find
+                if trainer.is_global_zero is first:
+                    self._perceptual = load_perceptual(self.lpips_weights)
+                trainer.strategy.barrier()
         if self._perceptual is not None:
             self._perceptual.to(recipe.device)
         self._samples = trainer.datamodule.evaluation_samples(split)
@@ -90,7 +95,7 @@ class Scores(DuringEvaluation):
             known = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
             recipe.log_dict({prefix + name: value for name, value in known.items()})
         if stage == "val":
-            self.history[trainer.current_epoch] = means[OVERALL]
+            self.history[trainer.global_step] = means[OVERALL]
         elif trainer.is_global_zero:
             result = self._result(trainer, recipe, columns, means)
             path = result_path(self.folder, result.dataset, result.split, result.protocol)

@@ -32,7 +32,7 @@ class Panels(DuringEvaluation):
         super().__init__()
         self.count, self.keys, self.every_n_validations, self.error_gain = count, keys, every_n_validations, error_gain
         self.drawn: dict[str, list[Path]] = {}
-        """Evaluation (``val-epoch0003``, ``test-NAME``) -> the panels this process drew."""
+        """Evaluation (``val-step00000270``, ``test-NAME``) -> the panels this process drew."""
         self._validations = 0
 
     def batch(self, trainer: Trainer, recipe: LightningModule, stage: str, outputs: Any, batch: Any) -> None:
@@ -67,7 +67,7 @@ class Panels(DuringEvaluation):
 
 
 def _stem(trainer: Trainer, stage: str) -> str:
-    return f"val-epoch{trainer.current_epoch:04d}" if stage == "val" else f"test-{trainer.datamodule.card.name}"
+    return f"val-step{trainer.global_step:08d}" if stage == "val" else f"test-{trainer.datamodule.card.name}"
 
 
 def draw_panel(
