@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from command_line import TOP
+from keras_files import fill, keys, write_dpdnet, write_keras  # noqa: F401 - fixtures
 from scenes import make_dpdd_folder, write_card
 
 from dualpixel.data.prepare import prepare
@@ -52,3 +53,9 @@ def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
     for name in ("DUALPIXEL_SHARDS", "DUALPIXEL_RUN_FOLDER", "PL_GLOBAL_SEED", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def keras_file(write_dpdnet, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    """A full-size DPDNet file as the authors' program writes it."""
+    return write_dpdnet(tmp_path_factory.mktemp("keras") / "dpdnet.hdf5", 1)

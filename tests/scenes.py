@@ -12,8 +12,8 @@ from dualpixel.paths import find
 
 COUNTS = {"train": 4, "val": 2, "test": 5}
 SIZE = (144, 208)
-TEST_KEYS = ("1P0A0917", "1P0A0918", "1P0A0919", "1P0A0938", "1P0A0939")
-"""The second to last are made indoor; which real scenes are indoor is a matter of the real card."""
+TEST_KEYS = ("1P0A0917", "1P0A0919", "1P0A0921", "1P0A0938", "1P0A0940")
+"""The last three are made indoor; which real scenes are indoor is a matter of the real card."""
 
 
 def photograph(number: int, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -40,7 +40,7 @@ def make_dpdd_folder(root: Path, counts: dict[str, int] = COUNTS, size: tuple[in
     for split, count in counts.items():
         for position in range(count):
             stem = TEST_KEYS[position] if split == "test" else f"1P0A{1000 + 2 * number:04d}"
-            pair = f"{stem[:4]}{int(stem[4:]) + 5000:04d}"
+            pair = f"{stem[:4]}{int(stem[4:]) + 1:04d}"
             scene = views(photograph(number, size))
             top = root / "dd_dp_dataset_canon"
             write_png(top / f"{split}_l/source/{stem}_L.png", scene["left"])

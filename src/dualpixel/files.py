@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, and their hashes."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -31,6 +32,19 @@ def atomic(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder alone: another process that wants it waits until this one is done (or dead).
+
+    Args:
+        folder: made when it is missing; the lock is its file ``.lock``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -4,6 +4,7 @@ import sys
 import pytest
 from command_line import TOP, refused, run_module
 
+import dualpixel
 from dualpixel.cli import TOOLS, TRAINING, main
 
 
@@ -96,4 +97,38 @@ def test_a_reader_of_ones_own_is_given_as_a_file(tmp_path, small_source, capsys,
 
 def test_a_wrong_option_is_named(capsys):
     assert "--sorce" in refused(capsys, "data", "prepare", "dpdd", "--sorce", "x")
-    assert "wrong number" not in refused(capsys, "convert", "dpdnt", "--source", "x", "--out", "y")
+
+
+def test_convert_makes_weights_that_load(tmp_path, capsys, keras_file):
+    main(["convert", "dpdnet", "--source", str(keras_file), "--out", str(tmp_path / "dpdnet.safetensors")])
+    assert "channel_order RGB" in capsys.readouterr().out
+    assert (
+        sum(p.numel() for p in dualpixel.load("dpdnet", weights=tmp_path / "dpdnet.safetensors").parameters())
+        == 31_035_151
+    )
+
+
+def test_convert_says_what_is_wrong(tmp_path, capsys, keras_file):
+    out = ["--out", str(tmp_path / "x.safetensors")]
+    assert "did you mean 'dpdnet'" in refused(capsys, "convert", "dpdnt", "--source", str(keras_file), *out)
+    assert "takes 1 file" in refused(capsys, "convert", "dpdnet", "--source", str(keras_file), str(keras_file), *out)
+    assert "use convert dpdnet" in refused(capsys, "convert", "dpdnet_single", "--source", str(keras_file), *out)
+    assert "required: out" in refused(capsys, "convert", "dpdnet", "--source", str(keras_file))
+    (tmp_path / "text.hdf5").write_text("nothing")
+    assert "text.hdf5" in refused(capsys, "convert", "dpdnet", "--source", str(tmp_path / "text.hdf5"), *out)
+    assert not (tmp_path / "x.safetensors").exists()
+
+
+def test_deleted_and_truncated_shards_are_written_again(tmp_path, capsys, small_card, small_source, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepare = ["data", "prepare", str(small_card), "--source", str(small_source), "--processes", "1"]
+    main(prepare)
+    first = {path: path.read_bytes() for path in tmp_path.rglob("*.tar")}
+    train, val, test = (next(path for path in first if split in path.name) for split in ("train", "val", "test"))
+    train.unlink()
+    val.write_bytes(first[val][:-512])
+    written = test.stat().st_mtime_ns
+    main(prepare)
+    main(["data", "verify", str(small_card)])
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.tar")} == first
+    assert test.stat().st_mtime_ns == written

@@ -10,7 +10,10 @@ import pytest
 import torch
 import yaml
 from command_line import TOP
+from scenes import TEST_KEYS, make_dpdd_folder, write_card
 
+from dualpixel.data.prepare import prepare
+from dualpixel.data.registry import get_card
 from dualpixel.evaluate.result import load_result
 
 STEPS_AN_EPOCH = 25
@@ -136,3 +139,48 @@ def test_two_processes_take_equal_steps_and_score_every_image_once(tmp_path, ove
     )
     assert [row["key"] for row in two.rows] == [row["key"] for row in one.rows] and len(two.rows) == 5
     assert one.rows == two.rows and one.means == two.means and two.complete
+
+
+def test_a_process_without_any_scene_keeps_the_others_going(tmp_path, overlay):
+    """One scene to validate, one to test, two processes."""
+    counts = {"train": 4, "val": 1, "test": 1}
+    card = write_card(tmp_path / "few.yaml", counts)
+    source = make_dpdd_folder(tmp_path / "source", counts)
+    shards = prepare(get_card(card), source, tmp_path / "shards", processes=1)
+    data = ["--data.dataset", card, "--data.root", shards, "--scores.lpips", "false", "--run.test_after_fit", "true"]
+    code, said = fit(
+        tmp_path,
+        overlay,
+        "few",
+        2,
+        0,
+        "--trainer.max_epochs",
+        "1",
+        "--best.monitor",
+        "val/psnr",
+        "--best.mode",
+        "max",
+        *data,
+    )
+    assert code == 0, said
+    result = load_result(next((tmp_path / "runs" / "few").rglob("result.json")))
+    assert [row["key"] for row in result.rows] == [TEST_KEYS[0]] and result.complete
+    code, said = run(
+        ["predict", "--config", TOP / "recipes/dpdnet.yaml", "--config", overlay, "--ckpt_path", "runs/few",
+         "--trainer.devices", 2, "--data.num_workers", 0, *data[:4]], tmp_path,
+    )  # fmt: skip
+    assert code == 0 and "1 images written" in said, said
+    assert [path.name for path in (tmp_path / "runs" / "few" / "predictions").iterdir()] == [f"{TEST_KEYS[0]}.png"]
+
+
+def test_a_run_stopped_in_mid_epoch_by_a_limit_is_continued_like_a_killed_one(tmp_path, overlay):
+    code, said = fit(tmp_path, overlay, "whole", 1, 0)
+    assert code == 0, said
+    code, said = fit(tmp_path, overlay, "stopped", 1, 0, "--trainer.max_steps", KILLED_AT)
+    assert code == 0, said
+    assert final(tmp_path, "stopped")[2] == KILLED_AT
+    code, said = fit(tmp_path, overlay, "stopped", 1, 0, "--ckpt_path", "runs/stopped")
+    assert code == 0, said
+    weights, _, steps = final(tmp_path, "whole")
+    again, _, steps_again = final(tmp_path, "stopped")
+    assert steps == steps_again and all(torch.equal(weights[key], again[key]) for key in weights)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 from command_line import TOP, refused
-from scenes import COUNTS, TEST_KEYS, photograph, views, write_card
+from scenes import COUNTS, SIZE, TEST_KEYS, photograph, views, write_card
 
 import dualpixel
 from dualpixel.cli import main
@@ -253,3 +253,150 @@ def test_a_recipe_refuses_data_without_its_fields(capsys, overlay, small_source,
 def test_no_recipe_at_all(capsys):
     assert "no recipe is given" in refused(capsys, "fit")
     assert "no recipe is given" in refused(capsys, "fit", "--config", "overlays/quickstart")
+    assert "given by --config dpdnet" in refused(capsys, "fit", "dpdnet")
+
+
+def test_a_run_is_never_begun_over_another(capsys, overlay, trained):
+    before = (trained / "config.yaml").read_bytes(), (trained / "checkpoints" / "last.ckpt").read_bytes()
+    arguments = [
+        "fit",
+        "--config",
+        DPDNET,
+        "--config",
+        overlay,
+        "--run.root",
+        str(trained.parent),
+        "--run.name",
+        trained.name,
+    ]
+    assert "holds the checkpoints of another run" in refused(capsys, *arguments)
+    refused(capsys, *arguments, "--ckpt_path", str(trained), "--data.batch_size", "2", "--trainer.max_epochs", "3")
+    assert before == ((trained / "config.yaml").read_bytes(), (trained / "checkpoints" / "last.ckpt").read_bytes())
+    assert not list(trained.glob("config-resumed*"))
+
+
+def test_a_job_that_its_scheduler_starts_again_goes_on(overlay, trained, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    import shutil
+
+    folder = shutil.copytree(trained, tmp_path / "dpdnet-dpdd_small-4711")
+    main(["fit", "--config", DPDNET, "--config", overlay, "--run.root", str(tmp_path), "--trainer.max_epochs", "3"])
+    assert (folder / "config-resumed.yaml").is_file()
+    assert torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 75
+
+
+def test_a_limited_test_writes_no_result_and_a_trial_run_nothing(overlay, trained, tmp_path, capsys):
+    options = ["--config", DPDNET, "--config", overlay, "--run.root", str(tmp_path)]
+    main(
+        [
+            "test",
+            *options,
+            "--ckpt_path",
+            str(trained),
+            "--run.name",
+            "part",
+            "--trainer.limit_test_batches",
+            "2",
+            "--scores.lpips",
+            "false",
+        ]
+    )
+    assert "no result file is written" in capsys.readouterr().out
+    main(["fit", *options, "--run.name", "trial", "--trainer.fast_dev_run", "true"])
+    assert not list(tmp_path.rglob("result.json")) and not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(("limit", "steps"), [("0.5", 12), ("0.1", 2), ("3", 3), ("1.0", 25)])
+def test_limits_of_an_epoch_are_taken_once(overlay, tmp_path, limit, steps):
+    main(["fit", "--config", DPDNET, "--config", overlay, "--run.root", str(tmp_path), "--run.name", "limited", "--panels.count", "0",
+          "--trainer.max_epochs", "2", "--trainer.limit_train_batches", limit, "--trainer.limit_val_batches", "0"])  # fmt: skip
+    assert torch.load(tmp_path / "limited" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2 * steps
+
+
+def test_a_test_after_fit_scores_what_was_trained(small_card, small_shards, trained, tmp_path):
+    """Weights to begin with are loaded once, not again before the test."""
+    from lightning.pytorch import Trainer
+
+    from dualpixel.data import DualPixelData
+    from dualpixel.recipes import KerasAdam
+
+    recipe = dualpixel.load("dpdnet", weights=trained / "checkpoints" / "last.ckpt")
+    recipe.init_from, recipe.optimizer = (
+        trained / "checkpoints" / "last.ckpt",
+        lambda parameters: KerasAdam(parameters, lr=1e-3),
+    )
+    data = DualPixelData(str(small_card), root=small_shards, batch_size=4, num_workers=0)
+    trainer = Trainer(max_steps=2, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+                      limit_val_batches=0, use_distributed_sampler=False, default_root_dir=tmp_path)  # fmt: skip
+    trainer.fit(recipe, datamodule=data)
+    after = {name: value.clone() for name, value in recipe.net.state_dict().items()}
+    trainer.test(recipe, datamodule=data, verbose=False)
+    assert all(torch.equal(after[name], value) for name, value in recipe.net.state_dict().items())
+
+
+def test_windows_are_validated_but_never_scored_as_images(overlay, tmp_path, trained):
+    options = [
+        "--config",
+        DPDNET,
+        "--config",
+        overlay,
+        "--run.root",
+        str(tmp_path),
+        "--data.validation",
+        "windows",
+        "--panels.count",
+        "0",
+    ]
+    main(["validate", *options, "--ckpt_path", str(trained), "--run.name", "w", "--data.evaluation_batch_size", "4"])
+    main(
+        [
+            "test",
+            *options,
+            "--ckpt_path",
+            str(trained),
+            "--run.name",
+            "w",
+            "--data.test_split",
+            "val",
+            "--scores.lpips",
+            "false",
+        ]
+    )
+    result = load_result(next(tmp_path.rglob("result.json")))
+    assert len(result.rows) == COUNTS["val"] and result.macs_size == list(SIZE)
+
+
+def test_shards_of_another_card_are_not_scored_under_its_name(capsys, overlay, trained, tmp_path):
+    other = write_card(tmp_path / "other.yaml")
+    test = ["test", "--config", DPDNET, "--config", overlay, "--ckpt_path", str(trained), "--run.root", str(tmp_path)]
+    assert "holds data set dpdd_small, the card other says other" in refused(
+        capsys, *test, "--data.dataset", str(other)
+    )
+    newer = write_card(tmp_path / "dpdd_small.yaml", version="2")
+    assert "holds version 1, the card dpdd_small says 2" in refused(capsys, *test, "--data.dataset", str(newer))
+
+
+def test_mistakes_on_the_command_line_get_short_answers(capsys, overlay, trained, tmp_path):
+    fit = ["fit", "--config", DPDNET, "--config", overlay, "--run.root", str(tmp_path)]
+    test = ["test", *fit[1:]]
+    weights = tmp_path / "w.safetensors"
+    state_dict, metadata = load_weights(trained / "checkpoints" / "last.ckpt")
+    save_weights(weights, state_dict, metadata)
+    torch.save(state_dict, tmp_path / "plain.ckpt")
+    (tmp_path / "cut.ckpt").write_bytes((trained / "checkpoints" / "last.ckpt").read_bytes()[:50_000])
+    for said, arguments in {
+        "give it by --model.init_from": [*test, "--ckpt_path", str(weights)],
+        "holds weights, not a checkpoint": [*test, "--ckpt_path", str(tmp_path / "plain.ckpt")],
+        "truncated, damaged": [*test, "--ckpt_path", str(tmp_path / "cut.ckpt")],
+        "data.batch_size 0: must be at least 1": [*fit, "--data.batch_size", "0"],
+        "data.num_workers -1": [*fit, "--data.num_workers", "-1"],
+        "lpips_weights nope": [*test, "--ckpt_path", str(trained), "--scores.lpips_weights", "nope"],
+        "width=-1": [*fit, "--model.net.width", "-1"],
+        "width": [*fit, "--model.net.width", "abc"],
+        "no protocol 'dpdnet-8bit'": [*fit, "--scores.protocol", "dpdnet-8bit"],
+        "did you mean 'monitor'": [*fit, "--best.moniter", "val/psnr"],
+        "did you mean 'DPDNetRecipe'": [*fit, "--model", "DPDNetRecip"],
+        "trainer.precision bf16-true": [*fit, "--trainer.precision", "bf16-true"],
+    }.items():
+        assert said in refused(capsys, *arguments), arguments

@@ -238,6 +238,59 @@ def test_an_index_cannot_name_a_file_outside_its_folder(small_shards, tmp_path, 
         PreparedSplit(folder)
 
 
+@pytest.mark.parametrize(("where", "name"), [("key", "../../x"), ("dataset", "../x"), ("split", "a/b"), ("key", "")])
+def test_an_index_cannot_name_files_elsewhere(small_shards, tmp_path, where, name):
+    folder = shutil.copytree(small_shards / "train", tmp_path / "train")
+    content = json.loads((folder / INDEX).read_text())
+    (content["samples"][0] if where == "key" else content)[where] = name
+    (folder / INDEX).write_text(json.dumps(content))
+    with pytest.raises(DualPixelError, match="is not allowed"):
+        load_index(folder)
+
+
+def test_a_prepared_index_is_not_replaced(small_shards):
+    with pytest.raises(DualPixelError, match="was written by `data prepare`"):
+        make_index(small_shards / "train")
+
+
+def test_tars_of_others_are_held_against_their_card(small_card, small_shards, tmp_path):
+    folder = tmp_path / "train"
+    folder.mkdir()
+    shutil.copy(next((small_shards / "train").glob("*.tar")), folder)
+    index = make_index(folder, get_card(small_card))
+    assert index.preparation["complete"] and index.samples == load_index(small_shards / "train").samples
+    eight_bits = write_card(tmp_path / "eight.yaml", bit_depth=8)
+    with pytest.raises(DualPixelError, match="is uint16 of 144x208, the card eight says uint8"):
+        make_index(folder, get_card(eight_bits))
+
+
+def test_a_source_here_and_a_target_there_missing_do_not_pair_strangers(tmp_path):
+    def damage(top):
+        _first(top / "train_c/target").unlink()
+        for name in ("c", "l", "r"):
+            sorted((top / f"train_{name}/source").iterdir())[-1].unlink()
+
+    with pytest.raises(DualPixelError, match="would be paired with"):
+        _broken(tmp_path, damage)(partial=True)
+
+
+def test_options_of_the_reader_get_near_matches(tmp_path):
+    card = write_card(tmp_path / "card.yaml", reader={"name": "folders", "options": {"pattern": {}}})
+    with pytest.raises(DualPixelError, match="did you mean 'patterns'"):
+        prepare(get_card(card), tmp_path, tmp_path / "out")
+
+
+def test_two_preparations_at_once_wait_for_each_other(small_card, small_source, tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [
+            pool.submit(prepare, get_card(small_card), small_source, tmp_path / "out", processes=1) for _ in range(2)
+        ]:
+            done.result()
+    assert all(verify_split(tmp_path / "out" / split) == [] for split in COUNTS)
+
+
 @pytest.mark.parametrize(
     "change", [{"offset": 10**12}, {"offset": -8}, {"dtype": "object"}, {"shape": [1, 1, 3]}, {"shape": [-1, 4, 3]}]
 )

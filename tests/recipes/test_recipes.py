@@ -1,6 +1,7 @@
 """Every YAML in recipes/ is a recipe that trains, and every overlay fits on every recipe."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -72,12 +73,9 @@ def test_every_overlay_fits_on_every_recipe(name, overlay):
     check_settings(["fit", "--config", str(ALL[name]), "--config", str(ALL[overlay])])
     content = merge(read(name), read(overlay))
     made = instantiate(content)
+    made.model._trainer = SimpleNamespace(estimated_stepping_batches=900)
     optimizer = made.model.configure_optimizers()
     scheduler = optimizer["lr_scheduler"]["scheduler"]
-    if content["model"]["init_args"].get("schedule_interval") == "step":
-        total = content["model"]["init_args"]["scheduler"]["init_args"]["total_steps"]
-        samples = made.data.card.splits["train"].scenes * made.data.crops_per_scene
-        assert total == content["trainer"]["max_epochs"] * (samples // made.data.batch_size)
     assert scheduler.optimizer is optimizer["optimizer"]
     before = step(made.model, batch_of(32, 48))
     assert before > 0
@@ -155,3 +153,45 @@ def test_laying_one_configuration_over_another():
         "init_args": {"r": 1},
     }
     assert first == kept
+
+
+def test_options_in_a_weights_file_cannot_have_a_module_imported(tmp_path):
+    from dualpixel.weights.files import save_weights
+
+    narrow = dualpixel.load("dpdnet", width=0.1)
+    evil = {**narrow.weights_metadata(), "options": '{"views": {"class_path": "this.x"}}'}
+    save_weights(tmp_path / "evil.safetensors", narrow.net.state_dict(), evil)
+    with pytest.raises(DualPixelError, match="not plain values"):
+        dualpixel.load("dpdnet", weights=tmp_path / "evil.safetensors")
+
+
+def test_weights_in_the_authors_order_of_channels_are_refused(tmp_path):
+    from dualpixel.weights.files import save_weights
+
+    narrow = dualpixel.load("dpdnet", width=0.1)
+    save_weights(
+        tmp_path / "bgr.safetensors", narrow.net.state_dict(), {**narrow.weights_metadata(), "channel_order": "BGR"}
+    )
+    with pytest.raises(DualPixelError, match="take BGR"):
+        dualpixel.load("dpdnet", weights=tmp_path / "bgr.safetensors")
+
+
+def test_the_two_networks_of_the_paper_have_their_own_names():
+    assert dualpixel.load("dpdnet", width=0.1).weights_metadata()["recipe"] == "dpdnet"
+    assert dualpixel.load("dpdnet_single", width=0.1).weights_metadata()["recipe"] == "dpdnet_single"
+
+
+def test_the_rate_rises_and_falls_over_the_whole_training():
+    from dualpixel.recipes import WarmupCosine
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=2.0)
+    schedule = WarmupCosine(optimizer, warmup=0.1)
+    schedule.total_steps = 100
+    rates = []
+    for _ in range(100):
+        optimizer.step()
+        schedule.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    assert rates[9] == pytest.approx(2.0, rel=0.1) and max(rates) <= 2.0
+    assert rates[54] == pytest.approx(1.0, abs=0.02) and rates[-1] == pytest.approx(0, abs=1e-6)
+    assert rates[:9] == sorted(rates[:9]) and rates[9:] == sorted(rates[9:], reverse=True)

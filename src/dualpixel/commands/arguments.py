@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from dualpixel.errors import DualPixelError
 from dualpixel.hints import near
@@ -40,11 +40,20 @@ def call_one(program: str, function: Callable[..., Any], arguments: list[str]) -
     """
     parser = ArgumentParser(prog=program, description=_summary(function), exit_on_error=False)
     parser.add_function_arguments(function, as_positional=True)
-    try:
-        options = parser.parse_args(_with_values(function, arguments))
-    except Exception as error:  # jsonargparse raises ArgumentError and others; all of them are the user's arguments
-        raise DualPixelError(f"{program}: {_first_lines(error)}; see {program} --help") from None
+    options = parse(parser, _with_values(function, arguments))
     function(**parser.instantiate_classes(options).as_dict())
+
+
+def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
+    """Parse arguments.
+
+    Raises:
+        DualPixelError: they are not the parser's.
+    """
+    try:
+        return parser.parse_args(arguments)
+    except Exception as error:  # jsonargparse raises ArgumentError and others; all of them are the user's arguments
+        raise DualPixelError(f"{parser.prog}: {' '.join(str(error).split())[:300]}; see {parser.prog} --help") from None
 
 
 def _with_values(function: Callable[..., Any], arguments: list[str]) -> list[str]:
@@ -58,7 +67,3 @@ def _with_values(function: Callable[..., Any], arguments: list[str]) -> list[str
 
 def _summary(function: Callable[..., Any]) -> str:
     return (function.__doc__ or "").strip().split("\n")[0]
-
-
-def _first_lines(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]

@@ -1,6 +1,7 @@
 """Configuration files of a command: found by name, checked key by key, and errors of the parser put into words."""
 
 import re
+import traceback
 from argparse import ArgumentError
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,14 +11,23 @@ import yaml
 
 from dualpixel.errors import DualPixelError
 from dualpixel.hints import near
-from dualpixel.paths import find
-from dualpixel.recipes.configuration import check_arguments, check_configuration, merge
+from dualpixel.paths import PACKAGE, find
+from dualpixel.recipes.configuration import check_arguments, check_configuration, find_class, merge
 
 SECTIONS = (
     "seed_everything", "trainer", "model", "data", "run", "wandb", "scores", "panels", "best", "last", "predictions", "ckpt_path",
     "weights_only", "verbose", "return_predictions",
 )  # fmt: skip
 CONFIG = ("-c", "--config")
+CLASSES = {
+    "trainer": "lightning.pytorch.Trainer",
+    "scores": "dualpixel.evaluate.scores.Scores",
+    "panels": "dualpixel.running.panels.Panels",
+    "best": "dualpixel.running.checkpoints.BestCheckpoint",
+    "last": "dualpixel.running.checkpoints.LastCheckpoint",
+    "predictions": "dualpixel.running.predictions.WritePredictions",
+}
+"""Sections whose keys are the arguments of one class."""
 DEFAULT_DATA = "dualpixel.data.datamodule.DualPixelData"
 
 
@@ -63,14 +73,18 @@ def check_settings(arguments: list[str]) -> None:
     model = merged.get("model")
     if not isinstance(model, dict) or "class_path" not in model:
         given = ", ".join(map(str, files)) or "none"
+        bare = next((one for one in arguments[1:2] if not one.startswith("-")), None)
+        if bare:
+            raise DualPixelError(f"{arguments[0]} {bare}: a recipe is given by --config {bare}")
         raise DualPixelError(
             f"no recipe is given (configurations: {given}); give --config recipes/dpdnet.yaml or another recipe first"
         )
     for section in ("model", "data"):
         check_configuration(merged.get(section), f"{where}: {section}")
-    from lightning.pytorch import Trainer
-
-    check_arguments(Trainer, merged.get("trainer") or {}, f"{where}: trainer")
+    for section, class_path in CLASSES.items():
+        content = merged.get(section) or {}
+        if isinstance(content, dict):
+            check_arguments(find_class(class_path, where), content, f"{where}: {section}")
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -87,10 +101,10 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _options(arguments: list[str]) -> Iterator[tuple[str, Any]]:
-    """Yield the dotted name and the value of each option of the sections model, data and trainer."""
+    """Yield the dotted name and the value of each option that belongs to a class."""
     for position, argument in enumerate(arguments):
         name, sign, value = argument.removeprefix("--").partition("=")
-        if not argument.startswith("--") or name.split(".")[0].rstrip("+") not in ("model", "data", "trainer"):
+        if not argument.startswith("--") or name.split(".")[0].rstrip("+") not in ("model", "data", *CLASSES):
             continue
         if not sign:
             value = arguments[position + 1] if position + 1 < len(arguments) else ""
@@ -115,8 +129,11 @@ def _nested(names: list[str], value: Any, known: Any) -> dict[str, Any]:
 def explain(error: Exception) -> str | None:
     """Put an error of the argument parser, or of a library in the user's settings, into one or two lines; None for any other."""
     text = str(error)
-    if "DualPixelError" in text or isinstance(error.__cause__, DualPixelError):
+    if "DualPixelError" in text:  # out of a worker process, as text
         return text
+    for one in _chain(error):
+        if isinstance(one, DualPixelError) or (isinstance(one, ValueError) and _raised_here(one)):
+            return str(one)
     kind = type(error).__name__
     if not isinstance(error, ArgumentError) and kind not in (
         "ArgumentError",
@@ -125,8 +142,31 @@ def explain(error: Exception) -> str | None:
         "NSKeyError",
     ):
         return None
+    keyed = re.findall(r'Parser key "([^"]+)":\s*(.*?)(?=Parser key|\Z)', text, re.DOTALL)
+    if keyed:
+        name, reason = keyed[-1]
+        expected = re.findall(r"(?:Expected|expected)[^\n]*", reason)
+        return f"--{name}: {' '.join((expected or [reason])[0].split())[:200]}; {_given(text)}"
     lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
     unknown = re.search(r"[Uu]nrecognized arguments?: (\S+)", text)
     if unknown:
         return f"unknown option {unknown[1]}; `dualpixel COMMAND --help` lists them"
     return " ".join(lines)[:400]
+
+
+def _given(text: str) -> str:
+    found = re.findall(r"Given value: ([^\n]*)", text)
+    return f"found {found[-1][:80]}" if found else "see `dualpixel COMMAND --help`"
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from: the argument parser wraps what constructors refuse."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _raised_here(error: BaseException) -> bool:
+    """Whether our own code refused something: blocks, optics, nets and metrics do so by a ValueError."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(PACKAGE)

@@ -1,25 +1,28 @@
-"""`convert RECIPE --source FILE [FILE ...] --out OUT [--OPTION VALUE]`."""
+"""`convert RECIPE --source FILE [FILE ...] --out OUT`."""
 
 from pathlib import Path
 
-from dualpixel.commands.arguments import call_one
+from jsonargparse import ArgumentParser
+
+from dualpixel.commands.arguments import parse
 
 
 def run(arguments: list[str]) -> None:
-    """Run the command."""
-    call_one("dualpixel convert", convert, arguments)
-
-
-def convert(recipe: str, source: list[Path], out: Path, rgb: bool = True) -> None:
     """Turn an authors' weight file into ours (safetensors with metadata).
 
     Args:
-        recipe: the recipe that the weights are for, such as dpdnet or dpdnet_single.
-        source: the authors' file or files.
-        out: the file to be written, ending in .safetensors.
-        rgb: permute the first and the last layer so that the network takes and gives RGB; false keeps the authors' BGR order.
-    """
-    from dualpixel.weights import convert as convert_weights
+        arguments: what stands behind ``convert``.
 
-    metadata = convert_weights(recipe, source, out, rgb=rgb)
-    print(f"{out}: {', '.join(f'{key} {value}' for key, value in metadata.items())}")
+    Raises:
+        DualPixelError: wrong arguments, an unknown recipe, or files of another network.
+    """
+    parser = ArgumentParser(prog="dualpixel convert", description=run.__doc__.split("\n")[0], exit_on_error=False)
+    parser.add_argument("recipe", type=str, help="the recipe that the weights are for, such as dpdnet or dpdnet_single")
+    parser.add_argument("--source", type=Path, nargs="+", required=True, help="the authors' file or files")
+    parser.add_argument("--out", type=Path, required=True, help="the file to be written, ending in .safetensors")
+    options = parse(parser, arguments)
+
+    from dualpixel.weights import convert
+
+    metadata = convert(options.recipe, options.source, options.out)
+    print(f"{options.out}: {', '.join(f'{key} {value}' for key, value in metadata.items())}")

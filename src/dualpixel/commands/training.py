@@ -14,10 +14,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from dualpixel.commands.configurations import check_settings, explain, resolve_names
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.scores import Scores
-from dualpixel.files import atomic
 from dualpixel.recipes import Recipe
-from dualpixel.running.checkpoints import BestCheckpoint, LastCheckpoint
-from dualpixel.running.folder import choose_folder, find_checkpoint
+from dualpixel.running.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint, check_checkpoint
+from dualpixel.running.configuration import SavedConfiguration
+from dualpixel.running.folder import check_new, choose_folder, find_checkpoint, restarted_checkpoint
 from dualpixel.running.loggers import WandbMode, how_to_sync, make_loggers
 from dualpixel.running.panels import Panels
 from dualpixel.running.predictions import WritePredictions
@@ -39,6 +39,8 @@ def run(arguments: list[str]) -> None:
     _quieten()
     arguments = resolve_names(arguments)
     check_settings(arguments)
+    if "--ckpt_path" in arguments[:-1]:  # before Lightning opens it to look for hyper-parameters
+        check_checkpoint(arguments[arguments.index("--ckpt_path") + 1])
     try:
         DualPixelCLI(
             Recipe,
@@ -97,14 +99,14 @@ class DualPixelCLI(LightningCLI):
         options = self._options()
         options["ckpt_path"] = find_checkpoint(options.get("ckpt_path"))
         options["weights_only"] = True  # a checkpoint may come from a stranger
-        if "verbose" in options:
-            options["verbose"] = False  # Lightning's own table of every logged value; ours is shown
+        for name in (
+            "verbose",
+            "return_predictions",
+        ):  # Lightning's own table of every value; every output kept in memory
+            if name in options:
+                options[name] = False
         checkpoint = options["ckpt_path"]
-        keyword = checkpoint in ("best", "last", "hpc")
-        if checkpoint and not keyword and not Path(checkpoint).is_file():
-            raise DualPixelError(
-                f"--ckpt_path {checkpoint}: no such file, nor a run's folder with checkpoints/last.ckpt"
-            )
+        check_checkpoint(checkpoint)
         weights = options.model.init_args.get("init_from")
         if self.subcommand != "fit" and not checkpoint and weights is None:
             raise DualPixelError(
@@ -113,8 +115,12 @@ class DualPixelCLI(LightningCLI):
         if weights is not None and not Path(weights).is_file():
             raise DualPixelError(f"--model.init_from {weights}: no such file")
         default = f"{_recipe_name(options)}-{Path(str(options.data.init_args.get('dataset', 'data'))).stem}"
-        known = Path(checkpoint) if checkpoint and not keyword else None
+        known = Path(checkpoint) if checkpoint else None
         self.folder = choose_folder(Path(options.run.root), options.run.name, default, known)
+        if self.subcommand == "fit" and not checkpoint:
+            options["ckpt_path"] = restarted_checkpoint(self.folder)
+            if options["ckpt_path"] is None and rank_zero_only.rank == 0:
+                check_new(self.folder)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the folder, the loggers and the progress display."""
@@ -125,15 +131,13 @@ class DualPixelCLI(LightningCLI):
         if options.trainer.logger in (None, True) and not options.trainer.fast_dev_run:
             kwargs["logger"] = make_loggers(self.folder, config, options.wandb.mode, options.wandb.project)
         kwargs["default_root_dir"] = str(self.folder)
+        kwargs["plugins"] = [*_listed(options.trainer.plugins), AtomicCheckpoints()]
         trainer = super().instantiate_trainer(**kwargs)
         if options.trainer.enable_progress_bar is not False:
             trainer.callbacks = [one for one in trainer.callbacks if "ProgressBar" not in type(one).__name__] + [
                 progress_callback()
             ]
-        if rank_zero_only.rank == 0:
-            name = "config.yaml" if self.subcommand == "fit" else f"config-{self.subcommand}.yaml"
-            with atomic(self.folder / name) as beside:
-                beside.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        trainer.callbacks.append(SavedConfiguration(config, self.subcommand, options["ckpt_path"] is not None))
         return trainer
 
     def before_fit(self) -> None:
@@ -183,6 +187,10 @@ class DualPixelCLI(LightningCLI):
 
     def _options(self) -> Any:
         return self.config[self.subcommand]
+
+
+def _listed(value: Any) -> list[Any]:
+    return [] if value is None else list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _recipe_name(options: Any) -> str:

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from dualpixel.data.card import Card
-from dualpixel.data.index import INDEX
+from dualpixel.data.index import INDEX, Index
 from dualpixel.data.pairs import Photographs
 from dualpixel.data.prepare import prepare
 from dualpixel.data.reading import PreparedSplit
@@ -62,19 +63,25 @@ class DualPixelData(LightningDataModule):
         validation: Literal["scenes", "windows"] = "scenes",
         evaluation_batch_size: int = 1,
         num_workers: int = 2,
-        predict_source: list[str] | None = None,
+        predict_source: list[str] | str | None = None,
         predict_split: str = "test",
         test_split: str = "test",
         seed: int | None = None,
     ) -> None:
         super().__init__()
+        at_least = {"batch_size": 1, "evaluation_batch_size": 1, "crop_size": 1, "crops_per_scene": 1, "num_workers": 0}
+        for name, least in at_least.items():
+            value = locals()[name]
+            if value is not None and value < least:
+                raise DualPixelError(f"data.{name} {value}: must be at least {least}")
         self.card: Card = get_card(dataset)
         self.root = Path(root) if root else shards_home() / self.card.name
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.crop_size, self.crops, self.crops_per_scene = crop_size, crops, crops_per_scene
         self.augmentation = Augmentation(mirror, flip)
         self.validation, self.num_workers = validation, num_workers
-        self.predict_source, self.predict_split, self.test_split = predict_source, predict_split, test_split
+        self.predict_source = [predict_source] if isinstance(predict_source, str) else predict_source
+        self.predict_split, self.test_split = predict_split, test_split
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer test scenes than processes is no mistake
         self._splits: dict[str, PreparedSplit] = {}
@@ -118,7 +125,24 @@ class DualPixelData(LightningDataModule):
         if name not in self._splits:
             self.card.split(name)
             self._splits[name] = PreparedSplit(self.root / name)
+            self._check_card(name, self._splits[name].index)
         return self._splits[name]
+
+    def _check_card(self, name: str, index: Index) -> None:
+        """Refuse shards of another data set, version or rule for windows than the card's: their scores would bear its name."""
+        rule = self.card.preparation.windows.get(name)
+        stated = {
+            "data set": (index.dataset, self.card.name),
+            "version": (index.version, self.card.version),
+            "split": (index.split, name),
+            "windows": (index.preparation.get("windows"), asdict(rule) if rule else None),
+        }
+        for what, (found, wanted) in stated.items():
+            if found != wanted:
+                raise DualPixelError(
+                    f"{self.root / name} holds {what} {found}, the card {self.card.name} says {wanted}: "
+                    "name the right --data.dataset or --data.root, or prepare the set again"
+                )
 
     def _needed(self, stage: str) -> list[str]:
         if stage == "predict":
@@ -158,7 +182,7 @@ class DualPixelData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         """Return the validation loader of this process."""
-        return self._evaluation_loader(self.evaluation_samples("val"))
+        return self._evaluation_loader(self.validation_samples())
 
     def test_dataloader(self) -> DataLoader:
         """Return the test loader of this process."""
@@ -170,10 +194,15 @@ class DualPixelData(LightningDataModule):
             return self._evaluation_loader(Photographs(self.predict_source, self._inputs))
         return self._evaluation_loader(self.evaluation_samples(self.predict_split))
 
+    def validation_samples(self) -> EvaluationSamples:
+        """Return what validation sees, with every field there is: whole scenes, or windows where they were asked for."""
+        prepared = self.split("val")
+        return EvaluationSamples(prepared, prepared.index.fields(), self.validation == "windows")
+
     def evaluation_samples(self, split: str) -> EvaluationSamples:
-        """Return the samples of an evaluation split, with every field there is."""
+        """Return the whole scenes of a split, with every field there is."""
         prepared = self.split(split)
-        return EvaluationSamples(prepared, prepared.index.fields(), split == "val" and self.validation == "windows")
+        return EvaluationSamples(prepared, prepared.index.fields())
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
         """Make floats of stored integers, on the device."""
@@ -185,6 +214,11 @@ class DualPixelData(LightningDataModule):
         return {
             "effective_batch": self.batch_size * world,
             "seed": self.seed,
+            "crop_size": self.crop_size,
+            "crops": self.crops,
+            "crops_per_scene": self.crops_per_scene,
+            "mirror": self.augmentation.mirror,
+            "flip": self.augmentation.flip,
             "fingerprint": self._splits["train"].index.fingerprint if "train" in self._splits else "",
         }
 
@@ -197,9 +231,9 @@ class DualPixelData(LightningDataModule):
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
         for name, mine in self.state_dict().items():
-            if state[name] != mine:
+            if state.get(name) != mine:
                 raise DualPixelError(
-                    f"the checkpoint was trained with {name.replace('_', ' ')} {state[name]}, this run has {mine}; "
+                    f"the checkpoint was trained with {name.replace('_', ' ')} {state.get(name)}, this run has {mine}; "
                     "make them equal to resume, or start a new run from its weights by --model.init_from"
                 )
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from dualpixel.files import read_json, write_json
 
 INDEX = "index.json"
 SCHEMA = 1
+KEY = r"[A-Za-z0-9_-]{1,60}"
+"""What keys of samples look like: they become names of files."""
 DTYPES = ("uint8", "uint16", "float32")
 
 
@@ -122,6 +125,9 @@ def load_index(folder: Path) -> Index:
             f"{path}: schema {content.get('schema')}, this version reads {SCHEMA}; prepare the set again"
         )
     index = build(Index, content, str(path))
+    for name in (index.dataset, index.split, *(sample.key for sample in index.samples)):
+        if not re.fullmatch(KEY, name):  # they become parts of paths
+            raise DualPixelError(f"{path}: the name {name!r} is not allowed; 1 to 60 letters, digits, '-' and '_' are")
     for shard in index.shards:
         check_shard_name(shard.name, path)
     keys = set()

@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from dualpixel.data.images import ENDINGS, read_image
 from dualpixel.errors import DualPixelError
 
-VIEW_FOLDERS = {"left": "left", "right": "right", "combined": "combined"}
+VIEW_FOLDERS = ("left", "right", "combined")
 VIEW_SUFFIXES = {"_L": "left", "_R": "right", "_B": "combined", "_C": "combined"}
 LAYOUT = (
     "give folders with left/ and right/ (and combined/) of equal names, "
@@ -33,8 +33,8 @@ def find_photographs(paths: Sequence[str | Path]) -> dict[str, dict[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
     for path in map(Path, paths):
         if path.is_dir() and any((path / name).is_dir() for name in VIEW_FOLDERS):
-            for name, field in VIEW_FOLDERS.items():
-                for file in _images(path / name):
+            for field in VIEW_FOLDERS:
+                for file in _images(path / field):
                     # a file keeps its DPDD ending where it has one, so that 1P0A0917_L and 1P0A0917_R are one photograph
                     stem = file.stem[:-2] if VIEW_SUFFIXES.get(file.stem[-2:]) == field else file.stem
                     _note(found, stem, field, file)

@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import queue
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -13,14 +14,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dualpixel.data.card import Card, WindowRule
-from dualpixel.data.index import INDEX, SCHEMA, Index, Sample, Shard, fingerprint, load_index, save_index
+from dualpixel.data.fields import MAPS
+from dualpixel.data.images import DEPTHS
+from dualpixel.data.index import INDEX, KEY, SCHEMA, Index, Sample, Shard, fingerprint, load_index, save_index
 from dualpixel.data.indexing import note_windows
 from dualpixel.data.readers import Reader, Scene, get_reader
 from dualpixel.data.schema import build
 from dualpixel.data.shards import Codec, SceneData, ShardFile, describe_shard
 from dualpixel.errors import DualPixelError
-from dualpixel.files import read_json, write_json
+from dualpixel.files import locked, read_json, write_json
 from dualpixel.paths import shards_home
 from dualpixel.terminal import progress
 
@@ -60,6 +65,14 @@ def prepare(
     plans = {
         split: _plan(card, reader, split, partial) for split in card.splits
     }  # all are checked before one is written
+    with locked(out):
+        _write_splits(card, reader, plans, out, codec, processes or min(os.cpu_count() or 1, 8))
+    return out
+
+
+def _write_splits(
+    card: Card, reader: Reader, plans: dict[str, list[Scene]], out: Path, codec: Codec, processes: int
+) -> None:
     jobs = [_begin(card, reader, split, scenes, out / split, codec) for split, scenes in plans.items()]
     jobs = [job for job in jobs if job is not None]
     with progress() as bar:
@@ -67,11 +80,10 @@ def prepare(
         for job in jobs:
             done = len(job.scenes) - sum(len(scenes) for scenes in job.missing().values())
             tasks[job.split] = bar.add_task(f"prepare {card.name} {job.split}", total=len(job.scenes), completed=done)
-        for split in _write_all(jobs, processes or min(os.cpu_count() or 1, 8)):
+        for split in _write_all(jobs, processes):
             bar.advance(tasks[split])
     for job in jobs:
         job.finish()
-    return out
 
 
 @dataclass(frozen=True)
@@ -125,10 +137,10 @@ class SplitJob:
 
     def _is_written(self, number: int) -> bool:
         part, shard = self._part(number), self._shard(number)
-        if not part.is_file() or not shard.is_file():
+        if not part.is_file():
             return False
         noted = read_json(part)
-        return noted["request"] == self.request and noted["shard"]["bytes"] == shard.stat().st_size
+        return noted["request"] == self.request and _has_size(shard, noted["shard"]["bytes"])
 
     def _part(self, number: int) -> Path:
         return self.folder / PARTS / f"{number:06d}.json"
@@ -147,8 +159,10 @@ def _plan(card: Card, reader: Reader, split: str, partial: bool) -> list[Scene]:
             f"{card.name}: {len(scenes)} scenes in {split!r}, the card promises {promised}; complete the download, or give --partial"
         )
     keys = [scene.key for scene in scenes]
-    if len(set(keys)) != len(keys) or any(not key or len(key) > 60 for key in keys):
-        raise DualPixelError(f"{card.name}: the keys of {split!r} are not unique names of 1 to 60 characters")
+    if len(set(keys)) != len(keys) or not all(re.fullmatch(KEY, key) for key in keys):
+        raise DualPixelError(
+            f"{card.name}: the keys of {split!r} are not unique names of 1 to 60 letters, digits, '-' and '_'"
+        )
     return scenes
 
 
@@ -171,7 +185,11 @@ def _begin(card: Card, reader: Reader, split: str, scenes: list[Scene], folder: 
     if (folder / INDEX).is_file():
         index = load_index(folder)
         if index.preparation.get("request") == request:
-            return None
+            broken = [shard for shard in index.shards if not _has_size(folder / shard.name, shard.bytes)]
+            if not broken:
+                return None
+            _reopen(folder, index, request)  # shards that were lost or cut are written again, the others are kept
+            return SplitJob(card, reader, split, scenes, folder, codec, settings, request)
         raise DualPixelError(
             f"{folder} holds shards made from other files or settings (fingerprint {index.fingerprint}); "
             "remove that folder, or give another --out"
@@ -179,6 +197,19 @@ def _begin(card: Card, reader: Reader, split: str, scenes: list[Scene], folder: 
     for left_over in folder.glob(".*.part.tar"):  # of a run that was killed
         left_over.unlink()
     return SplitJob(card, reader, split, scenes, folder, codec, settings, request)
+
+
+def _has_size(path: Path, size: int) -> bool:
+    return path.is_file() and path.stat().st_size == size
+
+
+def _reopen(folder: Path, index: Index, request: str) -> None:
+    for number, shard in enumerate(index.shards):
+        samples = [asdict(sample) for sample in index.samples if sample.shard == number]
+        write_json(
+            folder / PARTS / f"{number:06d}.json", {"request": request, "shard": asdict(shard), "samples": samples}
+        )
+    (folder / INDEX).unlink()
 
 
 def _write_all(jobs: list[SplitJob], processes: int) -> Iterator[str]:
@@ -221,6 +252,12 @@ def _scene_data(card: Card, reader: Reader, split: str, scene: Scene, rule: Wind
             f"{card.name} {split}: {scene.key} has no {', '.join(missing)}; the card promises {', '.join(card.fields)}"
         )
     arrays = {name: arrays[name] for name in card.fields}
+    for name, array in arrays.items():
+        wanted = np.dtype(np.float32 if name in MAPS else DEPTHS[card.bit_depth])
+        if array.dtype != wanted or array.ndim != (2 if name in MAPS else 3):
+            raise DualPixelError(
+                f"{card.name} {split}: {name} of {scene.key} is {array.shape} {array.dtype}, expected {wanted}"
+            )
     sizes = {name: array.shape[:2] for name, array in arrays.items()}
     if len(set(sizes.values())) > 1 or (card.size and set(sizes.values()) != {card.size}):
         said = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())

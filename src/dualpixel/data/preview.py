@@ -21,7 +21,7 @@ def draw_contact_sheet(split: PreparedSplit, path: Path, count: int = 6) -> None
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    positions = np.unique(np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int))
+    positions = np.unique(np.linspace(0, len(split) - 1, max(1, min(count, len(split)))).round().astype(int))
     rows = [_cells(split, int(position)) for position in positions]
     columns = list(dict.fromkeys(name for row in rows for name in row))
     height, width = split.size(int(positions[0]))

@@ -55,10 +55,10 @@ class TrainingSampler(Sampler):
             )
         self.length, self.batch_size, self.rank, self.world, self.seed = length, batch_size, rank, world, seed
         self.steps = min(full, steps) if steps else full
-        self.steps_done = steps_done
+        self.full, self.steps_done = full, steps_done
 
     def __len__(self) -> int:
-        return self.steps * self.batch_size
+        return self.full * self.batch_size  # of a whole epoch: it is from this that Lightning works out its limits
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, first = divmod(self.steps_done(), self.steps)
@@ -69,11 +69,19 @@ class TrainingSampler(Sampler):
                 yield epoch, int(position)
 
 
+NOT_COUNTED = -1
+"""Position (and ``index`` in the batch) of the one sample that a process without any of its own looks at, and nobody scores."""
+
+
 class EvaluationSampler(Sampler):
-    """Positions rank, rank + world, rank + 2 world ...: every sample on exactly one process, none repeated to fill up."""
+    """Positions rank, rank + world, rank + 2 world ...: every sample on exactly one process, none repeated to fill up.
+
+    Where there are fewer samples than processes, a process without any gets one that does not count: Lightning skips the whole
+    evaluation of an empty loader, and the other processes would wait for this one for ever.
+    """
 
     def __init__(self, length: int, rank: int = 0, world: int = 1) -> None:
-        self.positions = range(rank, length, world)
+        self.positions = range(rank, length, world) or ([NOT_COUNTED] if length else [])
 
     def __len__(self) -> int:
         return len(self.positions)

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import re
 import tarfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +94,9 @@ def describe_shard(path: Path, number: int) -> tuple[Shard, list[Sample]]:
             for member in tar:
                 if not member.isfile():
                     raise DualPixelError(f"{path.name}: {member.name} is not a plain file; a shard holds files only")
-                key, _, ending = member.name.rpartition("/")[2].partition(".")
+                folder, _, name = member.name.rpartition("/")
+                stem, _, ending = name.partition(".")
+                key = re.sub(r"[^A-Za-z0-9_-]", "_", f"{folder}/{stem}" if folder else stem)
                 found.setdefault(key, {})[ending.lower()] = member
     except tarfile.TarError as error:
         raise DualPixelError(f"{path}: not a whole, plain tar ({error}); get or prepare it again") from None

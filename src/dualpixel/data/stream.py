@@ -144,7 +144,7 @@ class EvaluationSamples(Dataset):
         return self.split.index.samples[self.places[position][0]].group
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        scene, _, corner = self.places[position]
+        scene, _, corner = self.places[position]  # the last, for a position that is not counted
         result: dict[str, Any] = {}
         for name in self.fields:
             array = self.split.array(scene, name)

@@ -12,7 +12,7 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def count_macs(module: nn.Module, batch: dict[str, torch.Tensor]) -> int:
+def count_macs(module: nn.Module, batch: dict[str, torch.Tensor]) -> int | None:
     """Count multiply-accumulates of convolutions and matrix products in one forward pass.
 
     The pass runs on the meta device: shapes only, so that a full-size image costs neither time nor memory.
@@ -22,7 +22,8 @@ def count_macs(module: nn.Module, batch: dict[str, torch.Tensor]) -> int:
         batch: tensors of the shapes to be counted.
 
     Returns:
-        Multiply-accumulates of the whole batch (half the operations that some tables print).
+        Multiply-accumulates of the whole batch (half the operations that some tables print); None for a network whose way
+        depends on the values it sees, which have none on the meta device.
     """
     trainer, module._trainer = getattr(module, "_trainer", None), None  # the copy must not copy the trainer
     try:
@@ -30,6 +31,9 @@ def count_macs(module: nn.Module, batch: dict[str, torch.Tensor]) -> int:
     finally:
         module._trainer = trainer
     shapes = {name: value.to("meta") for name, value in batch.items() if isinstance(value, torch.Tensor)}
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        shapes_only(shapes)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            shapes_only(shapes)
+    except (NotImplementedError, RuntimeError):
+        return None
     return counter.get_total_flops() // 2

@@ -9,7 +9,7 @@ from dualpixel.metrics.per_image import OVERALL
 from dualpixel.terminal import console
 
 
-def show(result: Result, path: Path) -> None:
+def show(result: Result, path: Path | None) -> None:
     """Print a result as a table, the protocol beside it."""
     table = Table(
         title=f"{result.recipe} on {result.dataset} {result.split}, protocol {result.protocol}", title_justify="left"
@@ -32,4 +32,5 @@ def show(result: Result, path: Path) -> None:
         if result.macs
         else ""
     )
-    print(f"{result.parameters:,} parameters{macs}; data {result.fingerprint}; written to {path}")
+    written = f"written to {path}" if path else "a limited run: no result file is written"
+    print(f"{result.parameters:,} parameters{macs}; data {result.fingerprint}; {written}")

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from dualpixel.data.samplers import NOT_COUNTED
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.cost import count_macs, count_parameters
 from dualpixel.evaluate.protocols import Protocol, get_protocol
@@ -46,18 +47,21 @@ class Scores(DuringEvaluation):
         self._macs: tuple[int, list[int]] | None = None
         if protocol is not None:
             get_protocol(protocol)
+        if lpips_weights is not None and not Path(lpips_weights).is_file():
+            raise DualPixelError(f"--scores.lpips_weights {lpips_weights}: no such file")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a data set without targets before anything runs."""
+        """Refuse an unknown protocol before anything runs."""
         super().setup(trainer, pl_module, stage)
-        if stage == "test" and "sharp" not in trainer.datamodule.split(trainer.datamodule.test_split).index.fields():
-            raise DualPixelError(f"{trainer.datamodule.card.name} has no sharp targets to score against; use `predict`")
+        self._protocol(trainer)
 
     def begin(self, trainer: Trainer, recipe: LightningModule, stage: str) -> None:
         """Begin an empty table; in `test` with LPIPS where its weights can be had."""
         validating = stage == "val"
         split = "val" if validating else trainer.datamodule.test_split
         metrics = VALIDATION if validating else self._protocol(trainer).metrics
+        # scores are kept in float64, which Apple's GPUs do not have
+        self._place = recipe.device if recipe.device.type == "cuda" else torch.device("cpu")
         self._perceptual = None
         if self.lpips and "lpips" in metrics:
             for first in (True, False):  # the first process may download the weights that the others then find
@@ -65,22 +69,25 @@ class Scores(DuringEvaluation):
                     self._perceptual = load_perceptual(self.lpips_weights)
                 trainer.strategy.barrier()
         if self._perceptual is not None:
-            self._perceptual.to(recipe.device)
-        self._samples = trainer.datamodule.evaluation_samples(split)
+            self._perceptual.to(self._place)
+        data = trainer.datamodule
+        self._samples = data.validation_samples() if validating else data.evaluation_samples(split)
         self._names = metrics
         self._inputs = "combined" in self._samples.fields
         columns = [*metrics, *(f"input_{name}" for name in metrics if self._inputs), "loss"]
         limit = trainer.limit_val_batches if validating else trainer.limit_test_batches
-        limited = limit != 1.0 or isinstance(limit, int) or bool(trainer.fast_dev_run)
-        self._table = PerImageScores(columns, len(self._samples), partial=limited).to(recipe.device)
+        self._limited = limit != 1.0 or isinstance(limit, int) or bool(trainer.fast_dev_run)
+        self._table = PerImageScores(columns, len(self._samples), partial=self._limited).to(self._place)
 
     def batch(self, trainer: Trainer, recipe: LightningModule, stage: str, outputs: Any, batch: Any) -> None:
         """Score one batch; count the cost on the first of a test."""
-        target = batch["sharp"]
-        scores = {"loss": outputs["loss"].detach().double().expand(len(batch["index"]))}
-        scores |= self._compare("", outputs["prediction"]["sharp"].float(), target)
+        if int(batch["index"][0]) == NOT_COUNTED:
+            return
+        target = batch["sharp"].to(self._place)
+        scores = {"loss": outputs["loss"].detach().to(self._place).double().expand(len(batch["index"]))}
+        scores |= self._compare("", outputs["prediction"]["sharp"].to(self._place).float(), target)
         if self._inputs:
-            scores |= self._compare("input_", batch["combined"], target)
+            scores |= self._compare("input_", batch["combined"].to(self._place), target)
         self._table.update(batch["index"], scores)
         if stage == "test" and self._macs is None:
             one = {name: value[:1] for name, value in batch.items() if isinstance(value, Tensor) and value.ndim == 4}
@@ -92,14 +99,19 @@ class Scores(DuringEvaluation):
         means = summarise(columns, [self._samples.group(row) for row in range(len(self._samples))])
         for group, values in means.items():
             prefix = f"{stage}/" if group == OVERALL else f"{stage}/{group}/"
-            known = {name: value for name, value in values.items() if value is not None and math.isfinite(value)}
+            # a diverged network scores NaN, and what watches a score must hear of it; LPIPS may just not be there
+            known = {
+                name: math.nan if value is None else value for name, value in values.items() if "lpips" not in name
+            }
+            known |= {name: value for name, value in values.items() if value is not None}
             recipe.log_dict({prefix + name: value for name, value in known.items()})
         if stage == "val":
             self.history[trainer.global_step] = means[OVERALL]
         elif trainer.is_global_zero:
             result = self._result(trainer, recipe, columns, means)
-            path = result_path(self.folder, result.dataset, result.split, result.protocol)
-            save_result(path, result)
+            path = None if self._limited else result_path(self.folder, result.dataset, result.split, result.protocol)
+            if path is not None:  # a part of a split never takes the place of the whole
+                save_result(path, result)
             show(result, path)
 
     def _result(self, trainer: Trainer, recipe: LightningModule, columns: Columns, means: Means) -> Result:
@@ -121,7 +133,7 @@ class Scores(DuringEvaluation):
             dataset_version=index.version,
             split=split,
             fingerprint=index.fingerprint,
-            complete=bool(columns[SEEN].all()) and bool(index.preparation.get("complete", True)),
+            complete=bool(columns[SEEN].all()) and bool(index.preparation.get("complete")),
             protocol=protocol.id,
             protocol_description=protocol.description,
             rows=rows,

@@ -4,5 +4,6 @@ from dualpixel.recipes.base import Recipe
 from dualpixel.recipes.dpdnet import DPDNetRecipe
 from dualpixel.recipes.loading import load
 from dualpixel.recipes.optimizers import KerasAdam
+from dualpixel.recipes.schedules import WarmupCosine
 
-__all__ = ["DPDNetRecipe", "KerasAdam", "Recipe", "load"]
+__all__ = ["DPDNetRecipe", "KerasAdam", "Recipe", "WarmupCosine", "load"]

@@ -13,7 +13,10 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from dualpixel.errors import DualPixelError
-from dualpixel.weights.files import METADATA, load_into, load_weights
+from dualpixel.weights.files import METADATA, check_channels, load_into, load_weights
+
+PRECISIONS = ("32-true", "16-mixed", "bf16-mixed")
+"""Batches are float32, so a network that is all float64 or all bfloat16 could not take them."""
 
 Batch = Mapping[str, Any]
 Prediction = dict[str, Tensor]
@@ -34,7 +37,7 @@ class Recipe(LightningModule, ABC):
             converted published weights into `test` and `predict`.
     """
 
-    name: ClassVar[str]
+    name: str
     targets: ClassVar[tuple[str, ...]] = ("sharp",)
 
     def __init__(
@@ -49,6 +52,7 @@ class Recipe(LightningModule, ABC):
         self.net = net
         self.optimizer, self.scheduler, self.schedule_interval = optimizer, scheduler, schedule_interval
         self.init_from = init_from
+        self._begun = False
         self._epoch_losses: list[Tensor] = []
 
     @property
@@ -79,13 +83,18 @@ class Recipe(LightningModule, ABC):
             self.log_dict({f"train/{name}": term for name, term in terms.items()})
         if batch_idx == 0:
             self._epoch_losses.clear()
-        self._epoch_losses.append(self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean"))
+        self._epoch_losses.append(loss.detach())
         return loss
 
     def on_train_epoch_end(self) -> None:
         """Log the mean loss of the epoch; kept by hand, since a run resumed in mid-epoch must see the whole epoch."""
         if self._epoch_losses:
-            self.log("train/epoch_loss", torch.stack(self._epoch_losses).mean())
+            self.log("train/epoch_loss", self._losses_of_all().mean())
+
+    def _losses_of_all(self) -> Tensor:
+        """Return the losses of the steps of this epoch, each the mean over processes; all processes must call it."""
+        losses = torch.stack(self._epoch_losses) if self._epoch_losses else torch.zeros(0, device=self.device)
+        return self.trainer.strategy.reduce(losses, reduce_op="mean")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """Return prediction and loss; scores are taken from them by `dualpixel.evaluate`."""
@@ -104,12 +113,15 @@ class Recipe(LightningModule, ABC):
         return prediction, terms, torch.stack(list(terms.values())).sum()
 
     def setup(self, stage: str) -> None:
-        """Refuse, before the first batch, data without a needed field and evaluation without weights."""
+        """Load the weights to begin with; refuse, before the first batch, data without a needed field and what cannot run."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if hasattr(datamodule, "require"):
             datamodule.require(stage, self.inputs, self.targets)
-        if self.init_from is not None:
+        if self.init_from is not None and not self._begun:
             self.load_weights(self.init_from)
+        self._begun = True  # a test that follows a fit scores what was trained
+        if self.trainer.precision not in PRECISIONS:
+            raise DualPixelError(f"trainer.precision {self.trainer.precision}: allowed are {', '.join(PRECISIONS)}")
         if stage == "fit" and self.optimizer is None:
             raise DualPixelError(
                 f"{type(self).__name__} has no optimizer; give model.init_args.optimizer, as recipes/{self.name}.yaml does"
@@ -122,6 +134,7 @@ class Recipe(LightningModule, ABC):
             DualPixelError: unreadable, or of another network.
         """
         state_dict, metadata = load_weights(Path(path))
+        check_channels(metadata, path)
         load_into(self.net, state_dict, path, metadata)
 
     def weights_metadata(self) -> dict[str, str]:
@@ -136,7 +149,7 @@ class Recipe(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the network's options beside its weights, and the losses of the epoch that is under way."""
         checkpoint[METADATA] = self.weights_metadata()
-        checkpoint["epoch_losses"] = [float(loss) for loss in self._epoch_losses]
+        checkpoint["epoch_losses"] = self._losses_of_all().tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse a checkpoint of another network in words, before torch lists every key."""
@@ -146,7 +159,7 @@ class Recipe(LightningModule, ABC):
             if name.startswith("net.")
         }
         load_into(self.net, state_dict, "the checkpoint", checkpoint.get(METADATA, {}))
-        self._epoch_losses = [torch.tensor(loss, device=self.device) for loss in checkpoint.get("epoch_losses", [])]
+        self._epoch_losses = list(torch.tensor(checkpoint.get("epoch_losses", []), device=self.device).unbind())
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout from (run, step, process), so that a resumed run draws what the uninterrupted one would have drawn."""
@@ -159,10 +172,10 @@ class Recipe(LightningModule, ABC):
         optimizer = self.optimizer(parameter for parameter in self.parameters() if parameter.requires_grad)
         if self.scheduler is None:
             return optimizer
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": self.schedule_interval},
-        }
+        scheduler = self.scheduler(optimizer)
+        if getattr(scheduler, "total_steps", 0) is None:
+            scheduler.total_steps = int(self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": self.schedule_interval}}
 
 
 def stack_views(batch: Batch, fields: Sequence[str]) -> Tensor:

@@ -37,7 +37,8 @@ def find_class(class_path: str, where: str) -> type:
             raise DualPixelError(f"{where}: cannot import {candidate!r} for {class_path!r} ({error})") from None
         if inspect.isclass(getattr(module, name, None)):
             return getattr(module, name)
-    listed = [one for one in dir(module) if inspect.isclass(getattr(module, one))] if module_name else []
+    searched = [import_module(candidate) for candidate in ([module_name] if module_name else SHORT_NAMES[:3])]
+    listed = [one for module in searched for one in dir(module) if inspect.isclass(getattr(module, one, None))]
     raise DualPixelError(f"{where}: no class {class_path!r}; {near(name, listed)}")
 
 

@@ -18,8 +18,12 @@ class DPDNetRecipe(Recipe):
     1680x1120 only, which needs no padding, and resizes everything else.
     """
 
-    name = "dpdnet"
     net: DPDNet
+
+    @property
+    def name(self) -> str:
+        """Which of the paper's two networks this is."""
+        return "dpdnet" if self.net.options["views"] == "dual" else "dpdnet_single"
 
     @property
     def inputs(self) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from dualpixel.errors import DualPixelError
 from dualpixel.paths import find
 from dualpixel.recipes.base import Recipe
 from dualpixel.recipes.configuration import check_configuration
-from dualpixel.weights.files import load_into, load_weights
+from dualpixel.weights.files import check_channels, load_into, load_weights
 
 
 def load(recipe: str, weights: str | Path | None = None, **options: Any) -> Recipe:
@@ -38,7 +38,7 @@ def load(recipe: str, weights: str | Path | None = None, **options: Any) -> Reci
     model = content["model"]
     net = model["init_args"]["net"].setdefault("init_args", {})
     state_dict, metadata = load_weights(Path(weights)) if weights is not None else (None, {})
-    net.update(json.loads(metadata.get("options", "{}")))
+    net.update(_stored_options(metadata, weights))
     net.update(options)
 
     check_configuration(model, f"recipe {recipe}: model")
@@ -46,5 +46,17 @@ def load(recipe: str, weights: str | Path | None = None, **options: Any) -> Reci
     parser.add_subclass_arguments(Recipe, "model")
     made = parser.instantiate_classes(parser.parse_object({"model": model})).model
     if state_dict is not None:
+        check_channels(metadata, weights)
         load_into(made.net, state_dict, weights, metadata)
     return made.eval()
+
+
+def _stored_options(metadata: dict[str, str], weights: str | Path | None) -> dict[str, Any]:
+    """Read the network's options out of a weights file: plain values only, since a class named there would be imported."""
+    try:
+        options = json.loads(metadata.get("options", "{}"))
+    except ValueError:
+        options = None
+    if not isinstance(options, dict) or not all(isinstance(one, str | int | float | None) for one in options.values()):
+        raise DualPixelError(f"{weights}: its options are not plain values; get the file again from where you trust it")
+    return options

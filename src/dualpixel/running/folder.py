@@ -6,6 +6,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from dualpixel.errors import DualPixelError
+
 CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
 CHOSEN = "DUALPIXEL_RUN_FOLDER"
@@ -42,6 +44,25 @@ def _numbered(root: Path, default: str) -> Path:
     while (root / f"{default}-{number}").exists():
         number += 1
     return root / f"{default}-{number}"
+
+
+def check_new(folder: Path) -> None:
+    """Refuse to begin a new run where an older one has left checkpoints.
+
+    Raises:
+        DualPixelError: the folder holds checkpoints.
+    """
+    if any((folder / CHECKPOINTS).glob("*.ckpt")):
+        raise DualPixelError(
+            f"{folder} holds the checkpoints of another run: go on with it by --ckpt_path {folder}, or choose another --run.name"
+        )
+
+
+def restarted_checkpoint(folder: Path) -> str | None:
+    """Return the last checkpoint of a job that its scheduler has started again (SLURM requeue, torchrun restart)."""
+    again = any(int(os.environ.get(name, 0)) > 0 for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))
+    last = folder / CHECKPOINTS / LAST
+    return str(last) if again and last.is_file() else None
 
 
 def find_checkpoint(path: str | None) -> str | None:

@@ -42,9 +42,9 @@ def make_loggers(folder: Path, config: dict[str, Any], mode: WandbMode, project:
 
 
 def how_to_sync(folder: Path) -> str | None:
-    """Return the command that sends offline W&B runs of a folder to the server, None where there are none."""
-    runs = sorted((folder / "wandb").glob("offline-run-*"))
-    return f"wandb sync {runs[-1]}" if runs else None
+    """Return the command that sends the offline W&B runs of a folder to the server, None where there are none."""
+    runs = folder / "wandb"
+    return f"wandb sync {runs}/offline-run-*" if any(runs.glob("offline-run-*")) else None
 
 
 def _identity(folder: Path) -> str:

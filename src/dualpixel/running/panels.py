@@ -47,8 +47,8 @@ class Panels(DuringEvaluation):
 
     def _draw(self, stem: str, outputs: Mapping[str, Any], batch: Mapping[str, Any]) -> None:
         for row, key in enumerate(batch["key"]):
-            chosen = key in self.keys if self.keys else int(batch["index"][row]) < self.count
-            if chosen:
+            index = int(batch["index"][row])
+            if key in self.keys if self.keys else 0 <= index < self.count:
                 images = {name: batch[name][row] for name in ("left", "right", "combined") if name in batch}
                 path = self.folder / "panels" / f"{stem}-{key}.png"
                 draw_panel(path, key, images, outputs["prediction"]["sharp"][row], batch["sharp"][row], self.error_gain)

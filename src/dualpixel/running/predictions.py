@@ -3,9 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from dualpixel.data.images import write_png
+from dualpixel.data.samplers import NOT_COUNTED
 from dualpixel.data.stream import to_stored
 from dualpixel.running.folder import InRunFolder
 
@@ -37,5 +39,13 @@ class WritePredictions(InRunFolder):
     ) -> None:
         """Write the images of one batch."""
         for row, key in enumerate(batch["key"]):
+            if int(batch["index"][row]) == NOT_COUNTED:
+                continue
             write_png(self.target_folder() / f"{key}.png", to_stored(outputs["sharp"][row]))
             self.written += 1
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Add up what all processes wrote."""
+        self.written = int(
+            trainer.strategy.reduce(torch.tensor(float(self.written), device=pl_module.device), reduce_op="sum")
+        )

@@ -108,6 +108,18 @@ def weights_hash(state_dict: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def check_channels(metadata: Mapping[str, str], source: str | Path) -> None:
+    """Refuse weights that were converted in the authors' order of channels: recipes hand RGB to their networks.
+
+    Raises:
+        DualPixelError: the weights take BGR.
+    """
+    if metadata.get("channel_order", "RGB") != "RGB":
+        raise DualPixelError(
+            f"{source}: these weights take {metadata['channel_order']}; convert the authors' file again, to RGB"
+        )
+
+
 def check_fit(
     module: nn.Module, state_dict: Mapping[str, Tensor], source: str | Path, metadata: Mapping[str, str] | None = None
 ) -> None:
