@@ -78,7 +78,7 @@ def activations(network, image):
     return output, {name: one.sigmoid() if name == "out.conv1x1" else one.relu() for name, one in kept.items()}
 
 
-def compare(network, arrays, keys):
+def check_against(network, arrays, keys):
     output, layers = activations(network, to_torch(arrays["input"]))
     assert (output - to_torch(arrays["output"])).abs().max() < TOLERANCE
     compared = 0
@@ -91,13 +91,13 @@ def compare(network, arrays, keys):
 
 
 def test_every_layer_gives_what_the_authors_network_gives(published, reference, keys):
-    compare(published[0], stored(reference, "dpdnet"), keys)
+    check_against(published[0], stored(reference, "dpdnet"), keys)
 
 
 def test_other_layout_and_livelier_weights(folder, sources, reference, keys):
     out = folder / "b.safetensors"
     weights.convert("dpdnet", [sources["dpdnet_b"]], out, rgb=False)
-    compare(network_from(out)[0], stored(reference, "dpdnet_b"), keys)
+    check_against(network_from(out)[0], stored(reference, "dpdnet_b"), keys)
 
 
 def test_names_of_layers_are_those_of_the_roles(keys):
