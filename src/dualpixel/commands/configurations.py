@@ -135,12 +135,7 @@ def explain(error: Exception) -> str | None:
         if isinstance(one, DualPixelError) or (isinstance(one, ValueError) and _raised_here(one)):
             return str(one)
     kind = type(error).__name__
-    if not isinstance(error, ArgumentError) and kind not in (
-        "ArgumentError",
-        "ParserError",
-        "MisconfigurationException",
-        "NSKeyError",
-    ):
+    if not isinstance(error, ArgumentError) and kind not in ("ParserError", "MisconfigurationException"):
         return None
     keyed = re.findall(r'Parser key "([^"]+)":\s*(.*?)(?=Parser key|\Z)', text, re.DOTALL)
     if keyed:

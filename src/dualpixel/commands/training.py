@@ -99,12 +99,9 @@ class DualPixelCLI(LightningCLI):
         options = self._options()
         options["ckpt_path"] = find_checkpoint(options.get("ckpt_path"))
         options["weights_only"] = True  # a checkpoint may come from a stranger
-        for name in (
-            "verbose",
-            "return_predictions",
-        ):  # Lightning's own table of every value; every output kept in memory
-            if name in options:
-                options[name] = False
+        # neither Lightning's own table of every value, nor every output kept in memory
+        for name in {"verbose", "return_predictions"} & set(options.keys()):
+            options[name] = False
         checkpoint = options["ckpt_path"]
         check_checkpoint(checkpoint)
         weights = options.model.init_args.get("init_from")
@@ -131,7 +128,7 @@ class DualPixelCLI(LightningCLI):
         if options.trainer.logger in (None, True) and not options.trainer.fast_dev_run:
             kwargs["logger"] = make_loggers(self.folder, config, options.wandb.mode, options.wandb.project)
         kwargs["default_root_dir"] = str(self.folder)
-        kwargs["plugins"] = [*_listed(options.trainer.plugins), AtomicCheckpoints()]
+        kwargs["plugins"] = [*_listed(self.config_init[self.subcommand].trainer.plugins), AtomicCheckpoints()]
         trainer = super().instantiate_trainer(**kwargs)
         if options.trainer.enable_progress_bar is not False:
             trainer.callbacks = [one for one in trainer.callbacks if "ProgressBar" not in type(one).__name__] + [
