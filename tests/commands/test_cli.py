@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -6,6 +7,7 @@ from command_line import TOP, refused, run_module
 
 import dualpixel
 from dualpixel.cli import TOOLS, TRAINING, main
+from dualpixel.data.index import load_index
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["data", "list"], ["data", "show", "dpdd"], ["data", "--help"]])
@@ -132,3 +134,13 @@ def test_deleted_and_truncated_shards_are_written_again(tmp_path, capsys, small_
     main(["data", "verify", str(small_card)])
     assert {path: path.read_bytes() for path in tmp_path.rglob("*.tar")} == first
     assert test.stat().st_mtime_ns == written
+
+
+def test_tars_of_others_get_an_index_by_one_command(tmp_path, capsys, small_shards):
+    folder = tmp_path / "theirs" / "train"
+    folder.mkdir(parents=True)
+    shutil.copy(next((small_shards / "train").glob("*.tar")), folder)
+    main(["data", "index", str(folder), "--window", "64", "--overlap", "0.5", "--discard", "0.3"])
+    assert "4 scenes in 1 shards, fields left, right, combined, sharp" in capsys.readouterr().out
+    assert load_index(folder).preparation["windows"] == {"size": 64, "overlap": 0.5, "discard": 0.3}
+    assert "no .tar files" in refused(capsys, "data", "index", str(tmp_path))
