@@ -5,6 +5,7 @@ import yaml
 from command_line import TOP, refused
 from scenes import write_card
 
+from dualpixel.commands.configurations import config_files, resolve_names
 from dualpixel.weights.files import load_weights, save_weights
 
 DPDNET = str(TOP / "recipes" / "dpdnet.yaml")
@@ -131,7 +132,7 @@ def test_mistakes_on_the_command_line_get_short_answers(capsys, overlay, trained
     for said, arguments in {
         "give it by --model.init_from": [*test, "--ckpt_path", str(weights)],
         "holds weights, not a checkpoint": [*test, "--ckpt_path", str(tmp_path / "plain.ckpt")],
-        "truncated, damaged": [*test, "--ckpt_path", str(tmp_path / "cut.ckpt")],
+        "truncated, damaged": [*test, f"--ckpt_path={tmp_path / 'cut.ckpt'}"],
         "data.batch_size 0: must be at least 1": [*fit, "--data.batch_size", "0"],
         "data.num_workers -1": [*fit, "--data.num_workers", "-1"],
         "lpips_weights nope": [*test, "--ckpt_path", str(trained), "--scores.lpips_weights", "nope"],
@@ -143,3 +144,8 @@ def test_mistakes_on_the_command_line_get_short_answers(capsys, overlay, trained
         "trainer.precision bf16-true": [*fit, "--trainer.precision", "bf16-true"],
     }.items():
         assert said in refused(capsys, *arguments), arguments
+
+
+def test_files_are_laid_over_one_another_in_the_order_they_are_given():
+    given = resolve_names(["fit", "--config=dpdnet", "-c", "overlays/quickstart", "--config=dpdnet_single"])
+    assert [path.stem for path in config_files(given)] == ["dpdnet", "quickstart", "dpdnet_single"]

@@ -34,25 +34,25 @@ DEFAULT_DATA = "dualpixel.data.datamodule.DualPixelData"
 def resolve_names(arguments: list[str]) -> list[str]:
     """Replace names after ``--config`` by files: ``dpdnet``, ``overlays/quickstart``, ``recipes/dpdnet.yaml`` or any path.
 
+    Returns:
+        The arguments, with option and value always apart for ``--config`` and ``--ckpt_path`` (``--config=X`` is two).
+
     Raises:
         DualPixelError: no such recipe.
     """
     resolved: list[str] = []
-    for position, argument in enumerate(arguments):
+    for argument in arguments:
         option, sign, value = argument.partition("=")
-        if option in CONFIG and sign:
-            resolved.append(f"{option}={find('recipes', value)}")
-        elif position and arguments[position - 1] in CONFIG:
-            resolved.append(str(find("recipes", argument)))
-        else:
-            resolved.append(argument)
+        apart = [option, value] if sign and option in (*CONFIG, "--ckpt_path") else [argument]
+        for one in apart:
+            named = bool(resolved) and resolved[-1] in CONFIG
+            resolved.append(str(find("recipes", one)) if named else one)
     return resolved
 
 
 def config_files(arguments: list[str]) -> list[Path]:
-    """Return the configuration files among the arguments, in order."""
-    files = [Path(value) for option, value in zip(arguments, arguments[1:], strict=False) if option in CONFIG]
-    return files + [Path(one.partition("=")[2]) for one in arguments if one.partition("=")[0] in CONFIG and "=" in one]
+    """Return the configuration files among the arguments of `resolve_names`, in order."""
+    return [Path(value) for option, value in zip(arguments, arguments[1:], strict=False) if option in CONFIG]
 
 
 def check_settings(arguments: list[str]) -> None:

@@ -83,7 +83,6 @@ class DualPixelData(LightningDataModule):
         self.predict_source = [predict_source] if isinstance(predict_source, str) else predict_source
         self.predict_split, self.test_split = predict_split, test_split
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
-        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer test scenes than processes is no mistake
         self._splits: dict[str, PreparedSplit] = {}
         self._training_fields: list[str] | None = None
         self._inputs: list[str] = []
@@ -170,7 +169,7 @@ class DualPixelData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Return the training loader of this process."""
         split = self.split("train")
-        fields = self._training_fields or [name for name in split.index.fields()]
+        fields = self._training_fields or split.index.fields()
         samples = TrainingSamples(
             split, fields, self.crop_size, self.crops, self.crops_per_scene, self.augmentation, self.seed
         )

@@ -62,9 +62,8 @@ def prepare(
     if source is None and not card.generated:
         raise DualPixelError(f"data prepare {card.name} needs --source FOLDER; {card.how_to_get()}")
     reader = get_reader(card, source)
-    plans = {
-        split: _plan(card, reader, split, partial) for split in card.splits
-    }  # all are checked before one is written
+    # all are checked before one is written
+    plans = {split: _plan(card, reader, split, partial) for split in card.splits}
     with locked(out):
         _write_splits(card, reader, plans, out, codec, processes or min(os.cpu_count() or 1, 8))
     return out

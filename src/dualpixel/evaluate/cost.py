@@ -34,6 +34,6 @@ def count_macs(module: nn.Module, batch: dict[str, torch.Tensor]) -> int | None:
     try:
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             shapes_only(shapes)
-    except (NotImplementedError, RuntimeError):
+    except (NotImplementedError, RuntimeError):  # what torch raises when a value is asked of a tensor that has none
         return None
     return counter.get_total_flops() // 2
