@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,19 @@ def test_no_depth_has_a_blur_beyond_that_of_infinity():
         CAMERA.depth(-5.3)
 
 
+def test_a_camera_focused_near_or_far_needs_a_scene():
+    depth = torch.tensor([[2.0, 0.8], [4.0, 1.5]])
+    for focus, distance in (("near", 4.0), ("far", 20.0)):
+        camera = replace(CAMERA, focus_distance_m=focus, depth_scale=0.2)
+        assert camera.focused(depth).focus_distance_m == pytest.approx(distance)
+        for ask in (lambda one: one.blur_radius(1.0), lambda one: one.depth(0.5), lambda one: one.sensor_distance_m):
+            with pytest.raises(ValueError, match=f"focused '{focus}'.*focused\\(depth\\)"):
+                ask(camera)
+    assert CAMERA.focused(depth) is CAMERA
+    with pytest.raises(ValueError, match="within the focal length"):
+        replace(CAMERA, focus_distance_m="near").focused(depth / 1000)
+
+
 def test_f_number_and_pitch_give_the_aperture_in_pixels():
     camera = Camera.from_f_number(focal_length_m=0.05, f_number=4, pixel_pitch_m=5e-6, focus_distance_m=2)
     assert camera.focal_length_px == pytest.approx(10000)
@@ -67,6 +81,11 @@ def test_f_number_and_pitch_give_the_aperture_in_pixels():
         ({"focal_length_px": math.nan}, "focal_length_px is nan"),
         ({"depth_scale": math.inf}, "depth_scale is inf"),
         ({"focus_distance_m": 0.03}, "within the focal length"),
+        (
+            {"focus_distance_m": "middle"},
+            "focus_distance_m is 'middle', but must be a positive number, 'near' or 'far'",
+        ),
+        ({"aperture_px": "near"}, "aperture_px is 'near'"),
     ],
 )
 def test_impossible_cameras_are_refused(change, words):

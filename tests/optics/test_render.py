@@ -1,17 +1,45 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from dualpixel.optics import MODES, Camera, render, simulate
+from dualpixel.optics import MODES, Camera, render, signed_blur, simulate
 
 CAMERA = Camera(focal_length_m=0.035, focal_length_px=3000, aperture_px=1500, focus_distance_m=5)
 IMAGE, MAP = torch.rand(2, 3, 9, 12), torch.linspace(2, 8, 2 * 9 * 12).reshape(2, 1, 9, 12)
 
 
 def test_simulate_renders_the_blur_that_the_camera_has():
-    for simulated, rendered in zip(simulate(IMAGE, MAP, CAMERA), render(IMAGE, CAMERA.blur_radius(MAP)), strict=True):
+    expected = render(IMAGE, CAMERA.blur_radius(MAP.double()))
+    for simulated, rendered in zip(simulate(IMAGE, MAP, CAMERA), expected, strict=True):
         assert torch.equal(simulated, rendered)
+        assert simulated.dtype == IMAGE.dtype
+
+
+def test_each_image_can_have_a_camera_of_its_own():
+    cameras = [CAMERA, replace(CAMERA, focus_distance_m=3.0)]
+    views = simulate(IMAGE, MAP, cameras)
+    for position, camera in enumerate(cameras):
+        alone = simulate(IMAGE[position : position + 1], MAP[position : position + 1], camera)
+        for view, one in zip(views, alone, strict=True):
+            assert torch.equal(view[position : position + 1], one)
+    with pytest.raises(ValueError, match="3 cameras for 2 images"):
+        simulate(IMAGE, MAP, [CAMERA] * 3)
+
+
+@pytest.mark.parametrize(("focus", "sign"), [("near", -1), ("far", 1)])
+def test_near_and_far_focus_on_the_ends_of_each_scene(focus, sign):
+    blur = signed_blur(MAP, replace(CAMERA, focus_distance_m=focus))
+    assert (blur.flatten(1).abs().min(1).values < 1e-12).all()
+    assert ((blur * sign) > -1e-12).all()
+    assert blur.abs().max() > 1
+
+
+def test_the_focus_distance_means_nothing_to_the_released_renderer():
+    blur = signed_blur(MAP, CAMERA, mode="released")
+    assert torch.allclose(blur, 0.5 * CAMERA.aperture_px * CAMERA.focal_length_m / MAP.double(), rtol=1e-12)
+    assert torch.equal(blur, signed_blur(MAP, replace(CAMERA, focus_distance_m="near"), mode="released"))
 
 
 def test_options_reach_the_mode():
@@ -30,7 +58,7 @@ def test_one_channel_and_one_pixel_will_do():
 
 
 def test_an_unknown_mode_is_answered_with_the_nearest():
-    with pytest.raises(ValueError, match="no rendering mode 'rects'; did you mean 'rect'\\? Allowed: rect"):
+    with pytest.raises(ValueError, match="no rendering mode 'rects'; did you mean 'rect'\\? Allowed: released, rect, "):
         render(IMAGE, MAP, mode="rects")
     with pytest.raises(ValueError, match="Allowed: " + ", ".join(MODES)):
         simulate(IMAGE, MAP, CAMERA, mode="wave optics")

@@ -5,7 +5,23 @@ view's copy of a point lies to the right of its place, the right view's to the l
 lengths on the sensor are pixels.
 """
 
+from dualpixel.optics.blur import blur_of_disparity, combine, disparity_of_blur, mirror, point_spread_functions
 from dualpixel.optics.camera import Camera
-from dualpixel.optics.render import MODES, render, simulate
+from dualpixel.optics.distortion import distort
+from dualpixel.optics.render import MODES, render, signed_blur, simulate
+from dualpixel.optics.sensor import Sensor
 
-__all__ = ["MODES", "Camera", "render", "simulate"]
+__all__ = [
+    "MODES",
+    "Camera",
+    "Sensor",
+    "blur_of_disparity",
+    "combine",
+    "disparity_of_blur",
+    "distort",
+    "mirror",
+    "point_spread_functions",
+    "render",
+    "signed_blur",
+    "simulate",
+]

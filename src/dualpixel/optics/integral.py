@@ -1,12 +1,15 @@
 """Weighted means of overlapping rectangles by an integral image: each pixel costs the same, whatever its blur.
 
 A rectangle is drawn by impulses at its corners and two cumulative sums, and read by four entries of an integral image.
-An edge that falls within a pixel is a pair of impulses, 1 - t and t, so a corner is the outer product of two pairs. One
-of the two vertical edges of a half aperture's image always lies on a pixel border: three column impulses do instead of
-four. An impulse outside the frame acts on the frame as one on its border does, so edges are held at the border and
-nothing is padded.
+An edge that falls within a pixel is a pair of impulses, so a corner is the outer product of two pairs. One of the two
+vertical edges of a half aperture's image always lies on a pixel border: three column impulses do instead of four.
+
+All the other edges lie |r| = k + f outside of their pixel, k whole and 0 <= f < 1: an impulse 1 - f at k pixels and one
+of f at k + 1. So the impulses of a pixel are a handful of products, which the corners of both views share. The right
+view's columns are the left view's, mirrored about the middle of the pixel.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -20,56 +23,99 @@ BAND = 16384
 # thousands come near.
 SMALLEST_DIVISOR = 1e-8
 
+# Shares of an edge in its impulses: the whole of one on a pixel border; 1 - f at k pixels; f at k + 1.
+ALL, NEAR, FAR = "all", "near", "far"
 
-class _Edge(NamedTuple):
-    """One edge of every rectangle of a band, in places along one axis; all tensors (1, pixels of the band)."""
 
-    first: Tensor  # flat index of the impulse of weight 1 - fraction; that of weight `fraction` is one row or column on
-    fraction: Tensor | None = None  # in [0, 1]; None: always on a pixel border
-    moves: Tensor | None = None  # 1 where the edge moves with the radius, 0 where the border or a zero radius holds it
+class _Frame(NamedTuple):
+    """The frame in which impulses lie: one place for each corner of a pixel, with a margin around the picture."""
+
+    height: int
+    width: int
+    margin: int
+
+    @property
+    def lines(self) -> int:
+        return self.height + 2 * self.margin + 1
+
+    @property
+    def stride(self) -> int:
+        return self.width + 2 * self.margin + 1
+
+    def picture(self, table: Tensor, first: int) -> Tensor:
+        """Return the part of (..., lines, stride) that belongs to the picture, from its corner (first, first) on."""
+        start = self.margin + first
+        return table[..., start : start + self.height, start : start + self.width]
+
+
+class _RowEdge(NamedTuple):
+    """The upper or the lower edges of a band's rectangles."""
+
+    sign: int  # +1 for the upper edges
+    place: Tensor  # (1, n), of the upper left corner of the pixel, moved to the edge
+    shares: tuple[tuple[int, str], ...]  # how much further in memory each impulse lies, and its share
 
 
 class _Band(NamedTuple):
-    """The rectangles of a band of image rows. Flat index of an impulse: row edge's + column edge's."""
+    """The rectangles of a band of n pixels; all tensors (1, n)."""
 
     sign: Tensor  # +1 where the fixed column edge of the left view opens the rectangle (r >= 0), -1 where it closes it
-    rows: tuple[_Edge, _Edge]  # top and bottom, the same in both views
-    columns: tuple[tuple[Tensor, _Edge], tuple[Tensor, _Edge]]  # left and right view: fixed column, moving edge
+    near: Tensor  # 1 - f
+    far: Tensor  # f
+    rows: tuple[_RowEdge, _RowEdge]
+    columns: tuple[tuple[int, Tensor, str], ...]  # sign; offset from the pixel's left border in the left view; share
 
 
-def _bands(radius: Tensor, symmetric: bool) -> Iterator[tuple[slice, _Band]]:
+def _frame(radius: Tensor) -> _Frame:
+    """Make the frame that holds all edges; how far an edge lies outside of the picture does not matter."""
+    _, height, width = radius.shape
+    reach = float(radius.abs().nan_to_num(0, 0).max())
+    return _Frame(height, width, math.ceil(min(reach, max(height, width))) + 2)
+
+
+def _bands(radius: Tensor, frame: _Frame, symmetric: bool) -> Iterator[tuple[slice, _Band]]:
     """Place the rectangles, band by band on the CPU and at once elsewhere; the slice counts pixels over all images."""
     batch, height, width = radius.shape
     lines = radius.reshape(-1, width)
     step = max(1, BAND // width) if radius.device.type == "cpu" else batch * height
     for start in range(0, batch * height, step):
-        band = _place(lines[start : start + step], start, height, symmetric)
+        band = _place(lines[start : start + step], start, frame, symmetric)
         yield slice(start * width, (start + step) * width), band
 
 
-def _place(radius: Tensor, start: int, height: int, symmetric: bool) -> _Band:
+def _place(radius: Tensor, start: int, frame: _Frame, symmetric: bool) -> _Band:
     """Place the rectangles of lines (n, W), the first of which is line `start` of all images, `height` lines each."""
-    width = radius.shape[1]
+    stride, furthest = frame.stride, frame.margin - 2
     line = torch.arange(start, start + radius.shape[0], device=radius.device)[:, None]
-    column = torch.arange(width, device=radius.device)[None]
-    image, row = line // height * (height + 1) * (width + 1), line % height
-    near, blurred, extent = (radius >= 0).long(), radius != 0, radius.abs()
+    column = torch.arange(frame.width, device=radius.device)[None]
+    first_line = line // frame.height * frame.lines + line % frame.height + frame.margin
+    home = (first_line * stride + column + frame.margin).view(1, -1)
 
-    def flat(tensor: Tensor) -> Tensor:
-        return tensor.expand(radius.shape).reshape(1, -1)
+    radius = radius.reshape(1, -1)
+    extent = radius.abs().clamp_(max=furthest)
+    # clamping the integer keeps a NaN radius from becoming an address; the fraction stays NaN, shown in the views
+    whole = extent.long().clamp_(0, furthest)
+    fraction = extent.sub_(whole)
+    opens = (radius >= 0).long()
+    sign = 2 * opens - 1
+    down = whole * stride
+    lower = _RowEdge(-1, home + down, ((stride, NEAR), (2 * stride, FAR)))
+    upper = (
+        _RowEdge(1, home - down - stride, ((stride, NEAR), (0, FAR))) if symmetric else _RowEdge(1, home, ((0, ALL),))
+    )
+    moving = whole * sign + opens
+    columns = ((1, 1 - opens, ALL), (-1, moving, NEAR), (-1, moving + sign, FAR))
+    return _Band(sign.to(radius.dtype), 1 - fraction, fraction, (upper, lower), columns)
 
-    def edge(place: Tensor, size: int, pace: int = 1, origin: Tensor | int = 0) -> _Edge:
-        held = place.clamp(0, size)
-        # clamping the integer keeps a NaN radius from becoming an address; the fraction stays NaN, shown in the views
-        first = held.floor().long().clamp_(0, size - 1)
-        moves = ((place == held) & blurred).to(radius.dtype)
-        return _Edge(flat(origin + first * pace), flat(held - first), flat(moves))
 
-    top = edge(row - extent, height, width + 1, image) if symmetric else _Edge(flat(image + row * (width + 1)))
-    bottom = edge(row + 1 + extent, height, width + 1, image)
-    left = flat(column + 1 - near), edge(column + near + radius, width)
-    right = flat(column + near), edge(column + 1 - near - radius, width)
-    return _Band(flat(2 * near - 1).to(radius.dtype), (top, bottom), (left, right))
+def _impulses(amount: Tensor, band: _Band) -> dict[tuple[str, str], Tensor]:
+    """Return the shares (of row and column) of amounts (K, n) in each impulse."""
+    near = amount * band.near
+    far = amount - near
+    near_near = near * band.near
+    near_far = near - near_near
+    both = {(NEAR, NEAR): near_near, (NEAR, FAR): near_far, (FAR, NEAR): near_far, (FAR, FAR): far - near_far}
+    return both | {(ALL, ALL): amount, (ALL, NEAR): near, (NEAR, ALL): near, (ALL, FAR): far, (FAR, ALL): far}
 
 
 class MeanOfRectangles(torch.autograd.Function):
@@ -92,25 +138,20 @@ class MeanOfRectangles(torch.autograd.Function):
     def forward(ctx: Any, image: Tensor, weight: Tensor, radius: Tensor, symmetric: bool) -> tuple[Tensor, Tensor]:
         """Scatter the impulses of colour and weight, sum along columns and rows, divide."""
         batch, channels, height, width = image.shape
-        stride = width + 1
+        frame = _frame(radius)
         colours = image.transpose(0, 1).reshape(channels, -1)
-        sums = radius.new_zeros(2, channels + 1, batch * (height + 1) * stride)
-        for pixels, band in _bands(radius, symmetric):
-            opening = _with_one(colours[:, pixels]) * (weight.view(-1)[pixels] * band.sign)
-            for edge_sign, row in zip((1, -1), band.rows, strict=True):
-                if row.fraction is None:
-                    parts = [(opening * edge_sign, 0)]
-                else:
-                    lower = opening * (edge_sign * row.fraction)
-                    parts = [(opening * edge_sign - lower, 0), (lower, stride)]
-                for view, (fixed, moving) in zip(sums, band.columns, strict=True):
-                    fixed_at = (row.first + fixed).expand(channels + 1, -1)
-                    moving_at = (row.first + moving.first).expand(channels + 1, -1)
-                    for amount, down in parts:
-                        view[:, down:].scatter_add_(1, fixed_at, amount)
-                        view[:, down:].scatter_add_(1, moving_at, amount * (moving.fraction - 1))
-                        view[:, down + 1 :].scatter_add_(1, moving_at, amount * -moving.fraction)
-        sums = sums.view(2, channels + 1, batch, height + 1, stride).cumsum_(-1).cumsum_(-2)[..., :height, :width]
+        sums = radius.new_zeros(2, channels + 1, batch * frame.lines * frame.stride)
+        for pixels, band in _bands(radius, frame, symmetric):
+            amount = _with_one(colours[:, pixels]) * (weight.view(-1)[pixels] * band.sign)
+            drawn = {1: _impulses(amount, band), -1: _impulses(-amount, band)}
+            for row in band.rows:
+                for column_sign, offset, column_share in band.columns:
+                    for view, place in enumerate((row.place + offset, row.place - offset)):
+                        place = place.expand(channels + 1, -1)
+                        for shift, row_share in row.shares:
+                            impulse = drawn[row.sign * column_sign][row_share, column_share]
+                            sums[view, :, shift + view :].scatter_add_(1, place, impulse)
+        sums = frame.picture(_integrated(sums.view(2, channels + 1, batch, frame.lines, frame.stride)), 0)
         # where the left view's fixed edge opens, the right view's closes: drawn by the same rule, its sums are negative
         divisors = sums[:, -1:].abs_().clamp_(min=SMALLEST_DIVISOR)
         means = sums[:, :-1].div_(divisors)
@@ -126,26 +167,37 @@ class MeanOfRectangles(torch.autograd.Function):
         """Read every pixel's rectangles, and how their edges change them, from the integral image of the gradient."""
         image, weight, radius, means, divisors = ctx.saved_tensors
         batch, channels, height, width = image.shape
-        table = radius.new_zeros(2, channels + 1, batch, height + 1, width + 1)
-        for view, gradient, mean, divisor in zip(table[..., 1:, 1:], gradients, means, divisors, strict=True):
+        frame = _frame(radius)
+        table = radius.new_zeros(2, channels + 1, batch, frame.lines, frame.stride)
+        for view, gradient, mean, divisor in zip(frame.picture(table, 1), gradients, means, divisors, strict=True):
             torch.div(gradient.transpose(0, 1), divisor, out=view[:-1])
-            torch.sum(view[:-1] * mean, 0, out=view[-1]).neg_()
-        table = table.cumsum_(-1).cumsum_(-2).view(2, channels + 1, -1)
+            for channel in range(channels):
+                view[-1].addcmul_(view[channel], mean[channel], value=-1)
+        table = _integrated(table).view(2, channels + 1, -1)
         colours = image.transpose(0, 1).reshape(channels, -1)
         image_gradient = torch.zeros_like(colours)
         weight_gradient, radius_gradient = torch.zeros_like(weight), torch.zeros_like(radius)
-        for pixels, band in _bands(radius, ctx.symmetric):
-            values, share = _with_one(colours[:, pixels]), weight.view(-1)[pixels]
-            total = change = 0.0
-            for view, (fixed, moving), side in zip(table, band.columns, (1, -1), strict=True):
-                area, stretch, slope = _read(view, width + 1, band.rows, fixed, moving)
-                total = total + area * (band.sign * side)
-                change = change - slope * (moving.moves * band.sign) - stretch * side
-            image_gradient[:, pixels] = total[:-1] * share
-            weight_gradient.view(-1)[pixels] = (total * values).sum(0)
-            radius_gradient.view(-1)[pixels] = (change * values).sum(0) * share
+        for pixels, band in _bands(radius, frame, ctx.symmetric):
+            values = _with_one(colours[:, pixels])
+            area, growth = _read(table, band)
+            share = weight.view(-1)[pixels]
+            image_gradient[:, pixels] = area[:-1] * (share * band.sign)
+            weight_gradient.view(-1)[pixels] = area.mul_(values).sum(0) * band.sign[0]
+            radius_gradient.view(-1)[pixels] = growth.mul_(values).sum(0) * share
+        radius_gradient.masked_fill_(radius == 0, 0)
         image_gradient = image_gradient.view(channels, batch, height, width).transpose(0, 1)
         return image_gradient, weight_gradient, radius_gradient, None
+
+
+def _integrated(table: Tensor) -> Tensor:
+    """Sum a table (..., lines, stride) along both axes, in place; on the CPU in one pass over the memory."""
+    if table.device.type != "cpu":
+        return table.cumsum_(-1).cumsum_(-2)
+    above = None
+    for line in table.unbind(-2):
+        line.cumsum_(-1)
+        above = line if above is None else line.add_(above)
+    return table
 
 
 def _with_one(colours: Tensor) -> Tensor:
@@ -153,38 +205,46 @@ def _with_one(colours: Tensor) -> Tensor:
     return torch.cat([colours.double(), colours.new_ones(1, colours.shape[1], dtype=torch.float64)])
 
 
-def _read(
-    table: Tensor, stride: int, rows: tuple[_Edge, _Edge], fixed: Tensor, moving: _Edge
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Read rectangles from an integral image, and how what they hold changes as their edges move.
+def _read(tables: Tensor, band: _Band) -> tuple[Tensor, Tensor]:
+    """Read rectangles from the integral images of both views, and how what they hold grows with their extent |r|.
 
     Args:
-        table: (K, images x (H + 1) x (W + 1)), the sum of all that lies above and to the left of each pixel corner.
-        stride: W + 1.
-        rows: top and bottom edges.
-        fixed: (1, n), columns of the fixed edges.
-        moving: the moving column edges.
+        tables: (2, K, places of the frame), the sum of all that lies above and to the left of each place.
+        band: the rectangles.
 
     Returns:
-        Three tensors (K, n), all with the sign that counts a rectangle positive where the fixed column edge opens it:
-        the sum within the rectangle, its loss per pixel that both row edges move outwards, and its loss per pixel that
-        the moving edge goes right.
+        Two tensors (K, n), summed over the views: what the rectangles hold, with the sign that counts those positive
+        whose left view's fixed column edge opens; and its growth per pixel of |r|, counted in the same way.
     """
-
-    def across(row: _Edge, down: int) -> tuple[Tensor, Tensor]:
-        line, channels = table[:, down:], table.shape[0]
-        at = (row.first + moving.first).expand(channels, -1)
-        opening, closing = line.gather(1, (row.first + fixed).expand(channels, -1)), line.gather(1, at)
-        step = line[:, 1:].gather(1, at).sub_(closing)
-        return opening.sub_(closing).sub_(step * moving.fraction), step
-
-    area = stretch = slope = 0.0
-    for edge_sign, row in zip((1, -1), rows, strict=True):
-        sums, steps = across(row, 0)
-        if row.fraction is not None:
-            lower_sums, lower_steps = across(row, stride)
-            rise = lower_sums.sub_(sums)
-            stretch = stretch + rise * row.moves
-            sums, steps = sums.addcmul_(rise, row.fraction), steps.lerp_(lower_steps, row.fraction)
-        area, slope = area + edge_sign * sums, slope + edge_sign * steps
-    return area, stretch, slope
+    # by the share of the row edge: what lies between the fixed and the moving column edge, and its growth
+    between: dict[str, Tensor] = {}
+    growth: dict[str, Tensor] = {}
+    for column_sign, offset, column_share in band.columns:
+        lines: dict[str, Tensor] = {}
+        for row in band.rows:
+            for view, place in enumerate((row.place + offset, row.place - offset)):
+                place = place.expand(tables.shape[1], -1)
+                for shift, row_share in row.shares:
+                    found = tables[view, :, shift + view :].gather(1, place)
+                    # the right view's rectangles are drawn with the opposite sign
+                    sign = row.sign if view == 0 else -row.sign
+                    if row_share in lines:
+                        lines[row_share].add_(found, alpha=sign)
+                    else:
+                        lines[row_share] = found if sign > 0 else found.neg_()
+        for row_share, line in lines.items():
+            if column_share == ALL:
+                between[row_share] = line
+            elif column_share == NEAR:
+                between[row_share].addcmul_(line, band.near, value=column_sign)
+                growth[row_share] = line
+            else:
+                between[row_share].addcmul_(line, band.far, value=column_sign)
+                growth[row_share].sub_(line)
+    area = between[NEAR] * band.near + between[FAR] * band.far
+    change = growth[NEAR].mul_(band.near).addcmul_(growth[FAR], band.far)
+    change += between[FAR].sub_(between[NEAR])
+    if ALL in between:
+        area += between[ALL]
+        change += growth[ALL]
+    return area, change
