@@ -19,6 +19,7 @@ TRAINING = {
 }
 TOOLS = {
     "data": "list, show, prepare, index, verify and preview data sets",
+    "simulate": "render dual-pixel pairs from your own RGB-D photographs",
     "convert": "turn an authors' weight file into ours",
 }
 
@@ -59,6 +60,10 @@ def _run(arguments: list[str]) -> None:
         from dualpixel.commands.data import run as run_data
 
         run_data(arguments[1:])
+    elif command == "simulate":
+        from dualpixel.commands.simulate import run as run_simulate
+
+        run_simulate(arguments[1:])
     elif command == "convert":
         from dualpixel.commands.convert import run as run_convert
 

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from dualpixel.errors import DualPixelError
 
 
@@ -65,6 +67,35 @@ def read_json(path: Path) -> Any:
         raise DualPixelError(f"{path}: no such file") from None
     except ValueError as error:
         raise DualPixelError(f"{path}: not a JSON file ({error})") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML file; plain values only, whatever its tags say.
+
+    Raises:
+        DualPixelError: the file cannot be read or is no YAML.
+    """
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DualPixelError(f"{path}: not a readable YAML file ({' '.join(str(error).split())[:160]})") from None
+
+
+class _Readable(yaml.SafeDumper):
+    """Writes text of several lines as such."""
+
+
+_Readable.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None),
+)
+
+
+def write_yaml(path: Path, content: Any, heading: str) -> None:
+    """Write plain values as YAML below a comment of one line, atomically, keys in the order given."""
+    text = yaml.dump(content, Dumper=_Readable, sort_keys=False, allow_unicode=True, width=120)
+    with atomic(path) as beside:
+        beside.write_text(f"# {heading}\n{text}", encoding="utf-8")
 
 
 def sha256(path: Path, chunk: int = 1 << 22) -> str:

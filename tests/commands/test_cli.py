@@ -37,7 +37,7 @@ def test_importing_the_package_under_another_name_is_loud():
 def test_unknown_commands_and_names_get_near_matches(capsys):
     assert "did you mean 'fit'" in refused(capsys, "fitt")
     assert "did you mean 'verify'" in refused(capsys, "data", "verfy")
-    assert "did you mean 'dpdd'" in refused(capsys, "data", "show", "dpd")
+    assert "did you mean 'dpdd'" in refused(capsys, "data", "show", "dpddd")
     assert "did you mean 'dpdnet'" in refused(capsys, "fit", "--config", "recipes/dpdnt.yaml")
     assert "did you mean 'train'" in refused(capsys, "data", "preview", "dpdd", "--split", "trian")
 

@@ -13,6 +13,7 @@ from dualpixel.data import prepare as prepare_module
 from dualpixel.data.images import read_image, write_png
 from dualpixel.data.index import INDEX, load_index
 from dualpixel.data.indexing import make_index
+from dualpixel.data.maps import write_map
 from dualpixel.data.prepare import prepare
 from dualpixel.data.reading import PreparedSplit
 from dualpixel.data.registry import get_card
@@ -167,8 +168,13 @@ def test_an_empty_split_is_refused(tmp_path):
         for name in ("val_c", "val_l", "val_r"):
             shutil.rmtree(top / name)
 
-    with pytest.raises(DualPixelError, match="the split 'val' is empty"):
-        _broken(tmp_path, damage)()
+    run = _broken(tmp_path, damage)
+    with pytest.raises(
+        DualPixelError, match=r"the split 'val' is empty .*\(2 train, 0 val, 2 test\).*leave it out by --partial"
+    ):
+        run()
+    folder = run(partial=True)
+    assert sorted(path.parent.name for path in folder.glob("*/index.json")) == ["test", "train"]
 
 
 def test_an_incomplete_download_is_refused_unless_it_is_meant(tmp_path):
@@ -189,6 +195,20 @@ def test_a_truncated_image_is_refused(tmp_path):
 
     with pytest.raises(DualPixelError, match="cannot be decoded|can be decoded"):
         _broken(tmp_path, damage)()
+
+
+def test_maps_in_folders_are_read_in_their_unit_and_unknown_depth_stays_unknown(tmp_path):
+    depth = np.array([[1.5, np.nan], [2.25, 0.001]], np.float32)
+    blur = np.array([[-3.5, 0], [1.25, 2]], np.float32)
+    write_map(tmp_path / "depth/a.png", depth, 0.001)
+    write_map(tmp_path / "blur/a.exr", blur)
+    patterns = {"depth": "depth/*.png", "blur": "blur/*.exr"}
+    card = {"fields": list(patterns), "splits": {"test": {"scenes": 1}}, "preparation": {}}
+    options = {"patterns": patterns, "units": {"depth": 0.001}}
+    path = write_card(tmp_path / "maps.yaml", size=(2, 2), reader={"name": "folders", "options": options}, **card)
+    prepared = PreparedSplit(prepare(get_card(path), tmp_path, tmp_path / "out", processes=1) / "test")
+    assert np.array_equal(prepared.array(0, "depth"), depth, equal_nan=True)
+    assert np.array_equal(prepared.array(0, "blur"), blur)
 
 
 def test_verify_finds_missing_altered_truncated_and_extra_shards(small_shards, tmp_path):

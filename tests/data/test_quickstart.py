@@ -148,18 +148,10 @@ def test_made_up_depth_is_of_its_seed_and_has_both_slopes_and_jumps():
         assert ((steps > 1e-5) & (steps < 0.005)).mean() > 0.2
 
 
-def test_holes_are_filled_from_behind():
-    hole = np.nan
-    rows = [[hole, 5, hole, hole, 9, hole], [8, hole, 3, np.inf, 4, 1], [2, 2, 2, 2, 2, 2]]
-    filled = quickstart.filled_from_behind(np.array(rows))
-    assert filled.tolist() == [[5, 5, 5, 5, 9, 9], [8, 3, 3, 3, 4, 1], [2, 2, 2, 2, 2, 2]]
-    with pytest.raises(DualPixelError, match="1 rows without any known value"):
-        quickstart.filled_from_behind(np.array([[1.0, 2.0], [hole, hole]]))
-
-
 def test_disparity_becomes_depth_by_the_calibration():
     # f = 994.978 px, baseline 193.001 mm, doffs 31.086 px
-    assert quickstart.depth_of_disparity(np.array([0.0, 38.733])) == pytest.approx([6.17744, 2.75042], rel=1e-5)
+    found = quickstart.depth_of_disparity(np.array([0.0, 38.733, np.inf, np.nan]))
+    assert found == pytest.approx([6.17744, 2.75042, np.nan, np.nan], rel=1e-5, nan_ok=True)
 
 
 def test_an_unknown_split_is_refused():

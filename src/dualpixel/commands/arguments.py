@@ -1,7 +1,10 @@
 """Commands made from functions: their arguments and help come from the signature and the docstring."""
 
+import importlib
 import inspect
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, Namespace
@@ -32,14 +35,20 @@ def call(program: str, functions: Mapping[str, Callable[..., Any]], arguments: l
     call_one(f"{program} {name}", functions[name], arguments[1:])
 
 
-def call_one(program: str, function: Callable[..., Any], arguments: list[str]) -> None:
+def call_one(program: str, function: Callable[..., Any], arguments: list[str], positional: bool = True) -> None:
     """Run one function with arguments from the command line.
+
+    Args:
+        program: what stands before the arguments in usage lines.
+        function: annotated, documented.
+        arguments: of the function.
+        positional: whether parameters without a default are given by their place; otherwise by their name, as all others are.
 
     Raises:
         DualPixelError: wrong arguments.
     """
     parser = ArgumentParser(prog=program, description=_summary(function), exit_on_error=False)
-    parser.add_function_arguments(function, as_positional=True)
+    parser.add_function_arguments(function, as_positional=positional)
     options = parse(parser, _with_values(function, arguments))
     function(**parser.instantiate_classes(options).as_dict())
 
@@ -54,6 +63,24 @@ def parse(parser: ArgumentParser, arguments: list[str]) -> Namespace:
         return parser.parse_args(arguments)
     except Exception as error:  # jsonargparse raises ArgumentError and others; all of them are the user's arguments
         raise DualPixelError(f"{parser.prog}: {' '.join(str(error).split())[:300]}; see {parser.prog} --help") from None
+
+
+def run_plugin(path: Path | None) -> None:
+    """Run a Python file of the user's, which registers a reader.
+
+    Args:
+        path: the file; None for none.
+
+    Raises:
+        DualPixelError: no such file.
+    """
+    if path is None:
+        return
+    if not path.is_file():
+        raise DualPixelError(f"--plugin {path}: no such Python file")
+    # worker processes are handed this path, and import the file by its name
+    sys.path.insert(0, str(path.resolve().parent))
+    importlib.import_module(path.stem)
 
 
 def _with_values(function: Callable[..., Any], arguments: list[str]) -> list[str]:

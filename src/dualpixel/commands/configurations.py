@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from dualpixel.errors import DualPixelError
+from dualpixel.files import read_yaml
 from dualpixel.hints import near
 from dualpixel.paths import PACKAGE, find
 from dualpixel.recipes.configuration import check_arguments, check_configuration, find_class, merge
@@ -88,10 +89,7 @@ def check_settings(arguments: list[str]) -> None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DualPixelError(f"{file}: not a readable YAML file ({' '.join(str(error).split())[:160]})") from None
+    content = read_yaml(file) or {}
     if not isinstance(content, dict):
         raise DualPixelError(f"{file}: expected sections {', '.join(SECTIONS[:4])} ...")
     for section in content:

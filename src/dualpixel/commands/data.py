@@ -1,13 +1,11 @@
 """`data list | show | prepare | index | verify | preview`."""
 
-import importlib
-import sys
 from pathlib import Path
 from typing import Literal
 
 from rich.table import Table
 
-from dualpixel.commands.arguments import call
+from dualpixel.commands.arguments import call, run_plugin
 from dualpixel.data.card import WindowRule
 from dualpixel.data.registry import card_names, get_card
 from dualpixel.errors import DualPixelError
@@ -35,7 +33,7 @@ def list_sets() -> None:
         table.add_column(heading)
     for name in card_names():
         card = get_card(name)
-        scenes = " / ".join(f"{split.scenes} {label}" for label, split in card.splits.items())
+        scenes = " / ".join(f"{split.count} {label}" for label, split in card.splits.items())
         ready = [split for split in card.splits if (shards_home() / card.name / split / "index.json").is_file()]
         said = (
             "yes"
@@ -60,7 +58,7 @@ def show(name: str) -> None:
         groups = ", ".join(f"{len(keys)} {group}" for group, keys in split.groups.items())
         rule = card.preparation.windows.get(label)
         windows = f"; windows of {rule.size}, overlap {rule.overlap:g}, discard {rule.discard:g}" if rule else ""
-        lines.append(f"{label}: {split.scenes} scenes{f' ({groups})' if groups else ''}{windows}")
+        lines.append(f"{label}: {split.count} scenes{f' ({groups})' if groups else ''}{windows}")
     lines += [
         f"protocols: {', '.join(card.protocols)}",
         f"homepage: {card.homepage}",
@@ -103,14 +101,13 @@ def prepare(
         out: folder for the shards; by default $DUALPIXEL_SHARDS/NAME, else shards/NAME.
         codec: raw pixels that are mapped into memory (npy), or 16-bit PNG members for exchange (png).
         processes: worker processes; by default one a core.
-        partial: accept fewer scenes than the card promises.
+        partial: accept fewer scenes than the card promises, and leave out splits that have none.
         plugin: a Python file of yours that registers a reader.
     """
     from dualpixel.data.prepare import prepare as prepare_set
 
     card = get_card(name)
-    if plugin is not None:
-        _run_plugin(plugin)
+    run_plugin(plugin)
     folder = prepare_set(card, source, out, codec, processes, partial)
     print(
         f"{card.name} is prepared in {folder}; look at it: dualpixel data preview {name}"
@@ -185,12 +182,3 @@ def preview(
     out = out or Path("previews") / f"{card.name}-{split}.png"
     draw_contact_sheet(PreparedSplit(folder), out, count)
     print(out)
-
-
-def _run_plugin(path: Path) -> None:
-    if not path.is_file():
-        raise DualPixelError(f"--plugin {path}: no such Python file")
-    sys.path.insert(
-        0, str(path.resolve().parent)
-    )  # worker processes are handed this path, and import the file by its name
-    importlib.import_module(path.stem)

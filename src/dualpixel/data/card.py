@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from dualpixel.data.fields import FIELDS
 from dualpixel.data.schema import build
 from dualpixel.errors import DualPixelError
+from dualpixel.files import read_yaml
 from dualpixel.hints import near
 
 
@@ -35,12 +34,21 @@ class Split:
     """One split.
 
     Args:
-        scenes: how many scenes the complete split has.
+        scenes: how many scenes the complete split has; None for whatever is there.
         groups: group name -> keys of its scenes, for example indoor and outdoor; scenes not listed have the group "".
     """
 
-    scenes: int
+    scenes: int | None
     groups: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def count(self) -> str:
+        """Number of scenes in words."""
+        return "any number of" if self.scenes is None else str(self.scenes)
+
+    def is_complete(self, found: int) -> bool:
+        """Say whether so many scenes are what the split promises."""
+        return self.scenes is None or found == self.scenes
 
 
 @dataclass(frozen=True)
@@ -170,9 +178,6 @@ def load_card(path: Path) -> Card:
     Raises:
         DualPixelError: not YAML, or not a card; the message names the key.
     """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DualPixelError(f"{path}: not a readable YAML file ({' '.join(str(error).split())[:160]})") from None
+    content = read_yaml(path)
     name = content.get("name", Path(path).stem) if isinstance(content, dict) else Path(path).stem
     return build(Card, content, f"card {name} ({path})")

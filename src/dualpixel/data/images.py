@@ -12,14 +12,15 @@ DEPTHS = {8: np.uint8, 16: np.uint16}
 ENDINGS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 
 
-def read_image(path: Path, bit_depth: int | None = None) -> np.ndarray:
+def read_image(path: Path, bit_depth: int | None = None, drop_alpha: bool = False) -> np.ndarray:
     """Read an image file as RGB.
 
     OpenCV is used since Pillow and imageio cut 16-bit colour to 8 bits without a word.
 
     Args:
-        path: a PNG, TIFF, JPEG or BMP file, grey or colour (an alpha channel is refused).
+        path: a PNG, TIFF, JPEG or BMP file, grey or colour.
         bit_depth: 8 or 16: what the file must have; None takes either.
+        drop_alpha: leave an alpha channel away, in place of refusing it.
 
     Returns:
         (H, W, 3) uint8 or uint16, RGB; grey files are repeated over the three channels.
@@ -30,10 +31,12 @@ def read_image(path: Path, bit_depth: int | None = None) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise DualPixelError(f"{path}: no such image file")
-    return decode_image(path.read_bytes(), str(path), bit_depth)
+    return decode_image(path.read_bytes(), str(path), bit_depth, drop_alpha)
 
 
-def decode_image(content: bytes | np.ndarray, name: str, bit_depth: int | None = None) -> np.ndarray:
+def decode_image(
+    content: bytes | np.ndarray, name: str, bit_depth: int | None = None, drop_alpha: bool = False
+) -> np.ndarray:
     """Decode the bytes of an image file; see `read_image`."""
     # turning the image by its EXIF tag would give the two views of one scene different shapes when only one carries it
     image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
@@ -49,6 +52,8 @@ def decode_image(content: bytes | np.ndarray, name: str, bit_depth: int | None =
         )
     if image.ndim == 2:
         return np.repeat(image[:, :, None], 3, axis=2)
+    if drop_alpha and image.shape[2] == 4:
+        image = image[:, :, :3]
     if image.shape[2] != 3:
         raise DualPixelError(f"{name}: {image.shape[2]} channels, expected 1 or 3; remove the alpha channel")
     return np.ascontiguousarray(image[:, :, ::-1])

@@ -61,7 +61,7 @@ def make_index(folder: Path, card: Card | None = None, rule: WindowRule | None =
     )
     settings = {
         "windows": asdict(rule) if rule else None,
-        "complete": card is not None and len(samples) == card.split(split).scenes,
+        "complete": card is not None and card.split(split).is_complete(len(samples)),
     }
     known = fingerprint(name, version, split, settings, samples)
     save_index(folder, Index(SCHEMA, name, version, split, settings, known, shards, samples))

@@ -2,15 +2,11 @@
 
 import hashlib
 import json
-import multiprocessing
-import os
-import queue
 import re
 import shutil
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial as with_arguments
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +17,7 @@ from dualpixel.data.fields import MAPS
 from dualpixel.data.images import DEPTHS
 from dualpixel.data.index import INDEX, KEY, SCHEMA, Index, Sample, Shard, fingerprint, load_index, save_index
 from dualpixel.data.indexing import note_windows
+from dualpixel.data.parallel import default_processes, in_parallel, one_thread
 from dualpixel.data.readers import Reader, Scene, get_reader
 from dualpixel.data.schema import build
 from dualpixel.data.shards import Codec, SceneData, ShardFile, describe_shard
@@ -49,7 +46,7 @@ def prepare(
         out: folder that gets one sub-folder a split; None for ``$DUALPIXEL_SHARDS/NAME`` (else ``shards/NAME``).
         codec: "npy" (mapped into memory when read) or "png" (smaller, for exchange).
         processes: how many worker processes; None for one a core, at most 8.
-        partial: accept fewer scenes than the card promises (noted in the fingerprint).
+        partial: accept fewer scenes than the card promises (noted in the fingerprint), and leave out splits without any.
 
     Returns:
         The folder written.
@@ -62,10 +59,9 @@ def prepare(
     if source is None and not card.generated:
         raise DualPixelError(f"data prepare {card.name} needs --source FOLDER; {card.how_to_get()}")
     reader = get_reader(card, source)
-    # all are checked before one is written
-    plans = {split: _plan(card, reader, split, partial) for split in card.splits}
+    plans = plan(card, reader, partial)  # all are checked before one is written
     with locked(out):
-        _write_splits(card, reader, plans, out, codec, processes or min(os.cpu_count() or 1, 8))
+        _write_splits(card, reader, plans, out, codec, processes or default_processes())
     return out
 
 
@@ -79,7 +75,8 @@ def _write_splits(
         for job in jobs:
             done = len(job.scenes) - sum(len(scenes) for scenes in job.missing().values())
             tasks[job.split] = bar.add_task(f"prepare {card.name} {job.split}", total=len(job.scenes), completed=done)
-        for split in _write_all(jobs, processes):
+        todo = [with_arguments(job.write, *shard) for job in jobs for shard in job.missing().items()]
+        for split in in_parallel(todo, processes):
             bar.advance(tasks[split])
     for job in jobs:
         job.finish()
@@ -114,7 +111,7 @@ class SplitJob:
         cv2.setNumThreads(1)  # one process a core already
         rule = self.card.preparation.windows.get(self.split)
         path = self._shard(number)
-        with ShardFile(path, self.codec) as shard:
+        with one_thread(), ShardFile(path, self.codec) as shard:
             for scene in scenes:
                 shard.write(_scene_data(self.card, self.reader, self.split, scene, rule))
                 written(self.split)
@@ -148,21 +145,41 @@ class SplitJob:
         return self.folder / f"{self.card.name}-{self.split}-{number:06d}.tar"
 
 
-def _plan(card: Card, reader: Reader, split: str, partial: bool) -> list[Scene]:
-    scenes = reader.scenes(split)
-    promised = card.splits[split].scenes
-    if not scenes:
-        raise DualPixelError(f"{card.name}: the split {split!r} is empty below {reader.source}; {card.how_to_get()}")
-    if len(scenes) != promised and not partial:
+def plan(card: Card, reader: Reader, partial: bool) -> dict[str, list[Scene]]:
+    """List the scenes of all splits, and check that they are what the card promises.
+
+    Args:
+        card: the data set.
+        reader: of the card, with its source.
+        partial: accept fewer scenes than the card promises, and leave out splits without any.
+
+    Returns:
+        Split -> scenes, of the splits that have any.
+
+    Raises:
+        DualPixelError: scenes are missing, or have names that cannot be keys.
+    """
+    plans = {split: reader.scenes(split) for split in card.splits}
+    empty = [split for split, scenes in plans.items() if not scenes]
+    if empty and (not partial or len(empty) == len(plans)):
+        found = ", ".join(f"{len(scenes)} {split}" for split, scenes in plans.items())
+        leave_out = "" if len(empty) == len(plans) else "; or leave it out by --partial"
         raise DualPixelError(
-            f"{card.name}: {len(scenes)} scenes in {split!r}, the card promises {promised}; complete the download, or give --partial"
+            f"{card.name}: the split {empty[0]!r} is empty below {reader.source} ({found}); {reader.when_empty()}{leave_out}"
         )
-    keys = [scene.key for scene in scenes]
-    if len(set(keys)) != len(keys) or not all(re.fullmatch(KEY, key) for key in keys):
-        raise DualPixelError(
-            f"{card.name}: the keys of {split!r} are not unique names of 1 to 60 letters, digits, '-' and '_'"
-        )
-    return scenes
+    plans = {split: scenes for split, scenes in plans.items() if scenes}
+    for split, scenes in plans.items():
+        if not card.split(split).is_complete(len(scenes)) and not partial:
+            raise DualPixelError(
+                f"{card.name}: {len(scenes)} scenes in {split!r}, the card promises {card.split(split).scenes}; "
+                "complete the download, or give --partial"
+            )
+        keys = [scene.key for scene in scenes]
+        if len(set(keys)) != len(keys) or not all(re.fullmatch(KEY, key) for key in keys):
+            raise DualPixelError(
+                f"{card.name}: the keys of {split!r} are not unique names of 1 to 60 letters, digits, '-' and '_'"
+            )
+    return plans
 
 
 def _begin(card: Card, reader: Reader, split: str, scenes: list[Scene], folder: Path, codec: Codec) -> SplitJob | None:
@@ -170,15 +187,12 @@ def _begin(card: Card, reader: Reader, split: str, scenes: list[Scene], folder: 
     settings = {
         "windows": asdict(rule) if rule else None,
         "bit_depth": card.bit_depth,
-        "complete": len(scenes) == card.splits[split].scenes,
+        "complete": card.split(split).is_complete(len(scenes)),
     }
     # sizes and times of the files tell whether the source is still the one the shards were made from, without reading pixels
-    stamps = [
-        [s.key, s.group, s.metadata, [[k, f.stat().st_size, f.stat().st_mtime_ns] for k, f in sorted(s.files.items())]]
-        for s in scenes
-    ]
+    stamps = [scene.stamp() for scene in scenes]
     content = json.dumps(
-        [card.name, card.version, card.reader.name, settings, codec, SCENES_PER_SHARD, stamps], sort_keys=True
+        [card.name, card.version, asdict(card.reader), settings, codec, SCENES_PER_SHARD, stamps], sort_keys=True
     )
     request = hashlib.sha256(content.encode()).hexdigest()[:16]
     if (folder / INDEX).is_file():
@@ -209,38 +223,6 @@ def _reopen(folder: Path, index: Index, request: str) -> None:
             folder / PARTS / f"{number:06d}.json", {"request": request, "shard": asdict(shard), "samples": samples}
         )
     (folder / INDEX).unlink()
-
-
-def _write_all(jobs: list[SplitJob], processes: int) -> Iterator[str]:
-    """Write all missing shards; yield the split's name once a scene written."""
-    todo = [(job, number, scenes) for job in jobs for number, scenes in job.missing().items()]
-    if processes == 1 or len(todo) < 2:
-        for job, number, scenes in todo:
-            written: list[str] = []
-            job.write(number, scenes, written.append)
-            yield from written
-        return
-    context = multiprocessing.get_context("spawn")  # OpenCV and torch threads do not survive a fork
-    with context.Manager() as manager, ProcessPoolExecutor(min(processes, len(todo)), mp_context=context) as pool:
-        done = manager.Queue()
-        futures = [pool.submit(job.write, number, scenes, done.put) for job, number, scenes in todo]
-        try:
-            waiting = sum(len(scenes) for _, _, scenes in todo)
-            while waiting and not any(future.done() and future.exception() for future in futures):
-                try:
-                    yield done.get(timeout=0.2)
-                except queue.Empty:
-                    continue
-                waiting -= 1
-            for future in as_completed(futures):
-                future.result()
-        except BrokenProcessPool:
-            raise DualPixelError(
-                "a worker process was killed while preparing; run the command again to go on"
-            ) from None
-        finally:
-            for future in futures:
-                future.cancel()
 
 
 def _scene_data(card: Card, reader: Reader, split: str, scene: Scene, rule: WindowRule | None) -> SceneData:

@@ -36,7 +36,11 @@ def build(kind: type[Made], content: Any, where: str) -> Made:
     for name, field in known.items():
         if name not in content and field.default is MISSING and field.default_factory is MISSING:
             raise DualPixelError(f"{where}: the key {name!r} is missing")
-    return kind(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in content.items()})
+    values = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in content.items()}
+    try:
+        return kind(**values)
+    except ValueError as error:  # of a dataclass that raises what its own room raises
+        raise DualPixelError(f"{where}: {error}") from None
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
@@ -46,7 +50,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return _convert(next(one for one in arguments if one is not type(None)), value, where)
+        return _convert_one_of([one for one in arguments if one is not type(None)], value, where)
     if origin is typing.Literal:
         if value not in arguments:
             raise DualPixelError(f"{where}: found {value!r}; {near(str(value), map(str, arguments))}")
@@ -73,6 +77,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise DualPixelError(f"{where}: found {_say(value)}, expected {hint.__name__}")
     return value
+
+
+def _convert_one_of(hints: list[Any], value: Any, where: str) -> Any:
+    said = []
+    for hint in hints:
+        try:
+            return _convert(hint, value, where)
+        except DualPixelError as error:
+            said.append(str(error))
+    raise DualPixelError("; or ".join([said[0], *(one.removeprefix(f"{where}: ") for one in said[1:])]))
 
 
 def _say(value: Any) -> str:

@@ -12,8 +12,11 @@ from dualpixel.hints import near
 __all__ = ["Reader", "Scene", "get_reader", "register"]
 
 BUILT_IN = {
+    "ddd_syn": "dualpixel.data.readers.ddd_syn:DddSynReader",
     "folders": "dualpixel.data.readers.folders:FoldersReader",
     "quickstart": "dualpixel.data.readers.quickstart:QuickstartReader",
+    "rdpd": "dualpixel.data.readers.rdpd:RdpdReader",
+    "rgbd": "dualpixel.data.readers.rgbd:RgbdReader",
 }
 _registered: dict[str, type[Reader]] = {}
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dualpixel.data.card import Card
+from dualpixel.errors import DualPixelError
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,12 @@ class Scene:
     group: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
+
+    def stamp(self) -> list[Any]:
+        """Return plain values that tell whether the files are still the same, without reading a pixel: sizes and times."""
+        found = {name: file.stat() for name, file in sorted(self.files.items())}
+        times = [[name, about.st_size, about.st_mtime_ns] for name, about in found.items()]
+        return [self.key, self.group, self.metadata, times]
 
 
 class Reader(ABC):
@@ -49,6 +56,22 @@ class Reader(ABC):
         Raises:
             DualPixelError: the folder is missing, a view is missing, or counts differ between the fields.
         """
+
+    def when_empty(self) -> str:
+        """Say what to do about a split without scenes."""
+        return self.card.how_to_get()
+
+    def existing_source(self) -> Path:
+        """Return the source folder.
+
+        Raises:
+            DualPixelError: there is none.
+        """
+        if self.source is None or not self.source.is_dir():
+            raise DualPixelError(
+                f"{self.card.name}: the source folder {self.source} does not exist; {self.card.how_to_get()}"
+            )
+        return self.source
 
     @abstractmethod
     def read(self, scene: Scene) -> dict[str, np.ndarray]:

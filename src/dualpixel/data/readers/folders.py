@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from dualpixel.data.card import Card
+from dualpixel.data.fields import MAPS
 from dualpixel.data.images import read_image
+from dualpixel.data.maps import read_map
 from dualpixel.data.readers.base import Reader, Scene
 from dualpixel.errors import DualPixelError
 from dualpixel.hints import near
 
-OPTIONS = ("patterns", "key", "suffixes", "number_distance", "roots")
+OPTIONS = ("patterns", "key", "suffixes", "number_distance", "roots", "units")
 
 
 class FoldersReader(Reader):
@@ -23,6 +25,8 @@ class FoldersReader(Reader):
         suffixes: field -> what its file names add to the key, for example ``_L``; a file of another name in its place is refused.
         number_distance: how far the number at the end of the key may be from that of the sharp file; a larger distance means
             that one scene lacks its source and another its target.
+        units: field -> what one step of its integer maps is worth, for example ``depth: 0.001`` for millimetres (see
+            `dualpixel.data.maps.read_map`); maps of floating point need none.
         roots: names of folders that may lie between the source folder and the patterns (the archive's own top folder).
 
     Source and target of a DPDD scene carry different camera numbers; sorting by name pairs them (Abuolaim and Brown, ECCV 2020, data
@@ -66,15 +70,18 @@ class FoldersReader(Reader):
         return scenes
 
     def read(self, scene: Scene) -> dict[str, np.ndarray]:
-        """Read the image files of one scene; see `Reader.read`."""
-        return {field: read_image(file, self.card.bit_depth) for field, file in scene.files.items()}
+        """Read the files of one scene; see `Reader.read`. Unknown depth is NaN."""
+        units = self.card.reader.options.get("units", {})
+        return {
+            field: read_map(file, units.get(field), signed=field != "depth")
+            if field in MAPS
+            else read_image(file, self.card.bit_depth)
+            for field, file in scene.files.items()
+        }
 
     def _root(self, names: list[str]) -> Path:
-        if self.source is None or not self.source.is_dir():
-            raise DualPixelError(
-                f"{self.card.name}: the source folder {self.source} does not exist; {self.card.how_to_get()}"
-            )
-        return next((self.source / name for name in names if (self.source / name).is_dir()), self.source)
+        source = self.existing_source()
+        return next((source / name for name in names if (source / name).is_dir()), source)
 
     def _files(self, root: Path, pattern: str, split: str) -> list[Path]:
         return sorted(

@@ -19,6 +19,7 @@ import numpy as np
 
 from dualpixel.data.images import read_image
 from dualpixel.data.made_up_depth import made_up_depth
+from dualpixel.data.maps import fill_holes
 from dualpixel.data.readers.base import Reader, Scene
 from dualpixel.errors import DualPixelError
 from dualpixel.hints import near
@@ -82,7 +83,7 @@ class QuickstartReader(Reader):
         image = read_image(_file(f"{noted['photograph']}.png"), 8) / 255
         if noted["photograph"] == MEASURED:
             with np.load(_file("motorcycle_disp.npz")) as stored:
-                depth = depth_of_disparity(filled_from_behind(stored["arr_0"]))
+                depth = fill_holes(depth_of_disparity(stored["arr_0"]), name=MEASURED)
         else:
             image = _halved(image)
             top = round(noted["place"][0] * (image.shape[0] - HEIGHT))
@@ -121,31 +122,12 @@ class QuickstartReader(Reader):
         return Scene(key, "made-up", metadata)
 
 
-def filled_from_behind(disparity: np.ndarray) -> np.ndarray:
-    """Fill holes with the smaller (farther) of the nearest known values to the left and to the right.
-
-    A hole is mostly what the other camera could not see behind something near, so it belongs to the farther side.
-
-    Args:
-        disparity: (H, W), pixels; not finite where unknown.
-
-    Raises:
-        DualPixelError: a row without any known value.
-    """
-    known = np.isfinite(disparity)
-    if not known.any(1).all():
-        raise DualPixelError(f"disparity: {int((~known.any(1)).sum())} rows without any known value cannot be filled")
-    column = np.arange(disparity.shape[1])
-    before = np.maximum.accumulate(np.where(known, column, -1), axis=1)
-    after = np.minimum.accumulate(np.where(known, column, column.size)[:, ::-1], axis=1)[:, ::-1]
-    padded = np.pad(disparity, ((0, 0), (1, 1)), constant_values=np.inf)
-    sides = [np.take_along_axis(padded, side + 1, axis=1) for side in (before, after)]
-    return np.where(known, disparity, np.minimum(*sides))
-
-
 def depth_of_disparity(disparity: np.ndarray) -> np.ndarray:
-    """Return the depth in metres of a disparity in pixels: focal length x baseline / (disparity + doffs)."""
-    return FOCAL_LENGTH_PX * BASELINE_M / (disparity + DOFFS_PX)
+    """Return the depth in metres of a disparity in pixels: focal length x baseline / (disparity + doffs).
+
+    Where the disparity is not finite, that is, unknown, the depth is NaN.
+    """
+    return FOCAL_LENGTH_PX * BASELINE_M / (np.where(np.isfinite(disparity), disparity, np.nan) + DOFFS_PX)
 
 
 def _halved(image: np.ndarray) -> np.ndarray:

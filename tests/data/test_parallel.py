@@ -1,0 +1,63 @@
+import multiprocessing
+import os
+import signal
+import time
+from functools import partial
+
+import pytest
+
+from dualpixel import DualPixelError
+from dualpixel.data.parallel import in_parallel
+
+
+def work(number, tell):
+    tell(f"{number} begun")
+    tell(f"{number} done")
+
+
+def fail(number, tell):
+    tell(str(number))
+    if number == 1:
+        raise DualPixelError("the first is broken")
+
+
+def die(number, tell):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def meet(folder, number, tell):
+    """Wait for the other one, who must be another process."""
+    (folder / str(number)).touch()
+    until = time.monotonic() + 60
+    while len(list(folder.iterdir())) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    tell(f"{len(list(folder.iterdir()))} {os.getpid()}")
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_all_news_of_all_tasks_arrive(processes):
+    told = list(in_parallel([partial(work, number) for number in range(7)], processes))
+    assert sorted(told) == sorted(f"{number} {what}" for number in range(7) for what in ("begun", "done"))
+    if processes == 1:
+        assert told[:2] == ["0 begun", "0 done"]
+
+
+def test_tasks_run_at_the_same_time_in_other_processes(tmp_path):
+    told = set(in_parallel([partial(meet, tmp_path, number) for number in range(2)], 2))
+    assert len(told) == 2 and all(one.startswith("2 ") for one in told) and f"2 {os.getpid()}" not in told
+
+
+def test_one_task_runs_in_this_process():
+    assert list(in_parallel([lambda tell: tell(str(os.getpid()))], 2)) == [str(os.getpid())]
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_a_task_raises_is_raised(processes):
+    with pytest.raises(DualPixelError, match="the first is broken"):
+        list(in_parallel([partial(fail, number) for number in range(4)], processes))
+    assert not multiprocessing.active_children()
+
+
+def test_a_killed_worker_is_said_in_words():
+    with pytest.raises(DualPixelError, match="a worker process was killed; run the command again to go on"):
+        list(in_parallel([partial(die, number) for number in range(2)], 2))
