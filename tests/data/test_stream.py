@@ -146,9 +146,9 @@ def test_scenes_of_different_sizes_cannot_share_a_batch():
 
 def test_evaluation_gives_whole_scenes_or_the_unfiltered_windows(small_shards):
     split = PreparedSplit(small_shards / "val")
-    whole = EvaluationSamples(split, ["sharp"])
+    whole = EvaluationSamples(split)
     assert len(whole) == 2 and whole[0]["sharp"].shape == (*SIZE, 3)
-    parts = EvaluationSamples(split, ["sharp"], as_windows=True)
+    parts = EvaluationSamples(split, as_windows=True)
     assert len(parts) == sum(len(sample.windows) for sample in split.index.samples)
     assert parts[1]["sharp"].shape == (64, 64, 3) and parts.key(1).endswith("-1")
 

@@ -17,6 +17,7 @@ from dualpixel.data.prepare import prepare
 from dualpixel.data.reading import PreparedSplit
 from dualpixel.data.registry import get_card
 from dualpixel.data.samplers import EvaluationSampler, TrainingSampler
+from dualpixel.data.simulated import SimulatedViews
 from dualpixel.data.stream import Augmentation, EvaluationSamples, TrainingSamples, collate, to_floats
 from dualpixel.errors import DualPixelError
 from dualpixel.paths import shards_home
@@ -45,6 +46,8 @@ class DualPixelData(LightningDataModule):
         predict_split: the split that `predict` runs over when no files are given.
         test_split: the split that `test` scores.
         seed: of the stream; by default the run's own.
+        optics: render the views of every sample anew, from its sharp image and its depth, by a camera drawn from these
+            ranges: one set with depth gives endless dual-pixel data. Views that are stored are not used then.
 
     Raises:
         DualPixelError: unknown data set, not prepared, or a field the recipe needs is not there.
@@ -67,6 +70,7 @@ class DualPixelData(LightningDataModule):
         predict_split: str = "test",
         test_split: str = "test",
         seed: int | None = None,
+        optics: SimulatedViews | None = None,
     ) -> None:
         super().__init__()
         at_least = {"batch_size": 1, "evaluation_batch_size": 1, "crop_size": 1, "crops_per_scene": 1, "num_workers": 0}
@@ -83,6 +87,7 @@ class DualPixelData(LightningDataModule):
         self.predict_source = [predict_source] if isinstance(predict_source, str) else predict_source
         self.predict_split, self.test_split = predict_split, test_split
         self.seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if seed is None else seed
+        self.optics = optics
         self._splits: dict[str, PreparedSplit] = {}
         self._training_fields: list[str] | None = None
         self._inputs: list[str] = []
@@ -158,7 +163,7 @@ class DualPixelData(LightningDataModule):
         needed = [*inputs, *(targets if stage != "predict" else ())]
         self._training_fields = list(dict.fromkeys([*inputs, *targets]))
         for name in self._needed(stage):
-            has = self.split(name).index.fields()
+            has = self._fields(name)
             missing = [field for field in needed if field not in has]
             if missing:
                 raise DualPixelError(
@@ -169,9 +174,9 @@ class DualPixelData(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         """Return the training loader of this process."""
         split = self.split("train")
-        fields = self._training_fields or split.index.fields()
+        fields = self._training_fields or self._fields("train")
         samples = TrainingSamples(
-            split, fields, self.crop_size, self.crops, self.crops_per_scene, self.augmentation, self.seed
+            split, fields, self.crop_size, self.crops, self.crops_per_scene, self.augmentation, self.seed, self.optics
         )
         rank, world = self._place()
         sampler = TrainingSampler(
@@ -195,17 +200,21 @@ class DualPixelData(LightningDataModule):
 
     def validation_samples(self) -> EvaluationSamples:
         """Return what validation sees, with every field there is: whole scenes, or windows where they were asked for."""
-        prepared = self.split("val")
-        return EvaluationSamples(prepared, prepared.index.fields(), self.validation == "windows")
+        return EvaluationSamples(self.split("val"), self.validation == "windows", self.optics)
 
     def evaluation_samples(self, split: str) -> EvaluationSamples:
         """Return the whole scenes of a split, with every field there is."""
-        prepared = self.split(split)
-        return EvaluationSamples(prepared, prepared.index.fields())
+        return EvaluationSamples(self.split(split), optics=self.optics)
+
+    def fingerprint(self, split: str) -> str:
+        """Return what names the pixels of a split: that of its shards, and of the optics that render them."""
+        found = self.split(split).index.fingerprint
+        return f"{found}-optics-{self.optics.fingerprint()}" if self.optics else found
 
     def on_after_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
-        """Make floats of stored integers, on the device."""
-        return to_floats(batch)
+        """Make floats of stored integers, and views of depth where that is asked for, on the device."""
+        batch = to_floats(batch)
+        return self.optics(batch) if self.optics and "camera" in batch else batch
 
     def state_dict(self) -> dict[str, Any]:
         """Note what a resumed run must share with this one; where the stream stands is the trainer's own count of steps."""
@@ -218,7 +227,7 @@ class DualPixelData(LightningDataModule):
             "crops_per_scene": self.crops_per_scene,
             "mirror": self.augmentation.mirror,
             "flip": self.augmentation.flip,
-            "fingerprint": self._splits["train"].index.fingerprint if "train" in self._splits else "",
+            "fingerprint": self.fingerprint("train") if "train" in self._splits else "",
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -235,6 +244,11 @@ class DualPixelData(LightningDataModule):
                     f"the checkpoint was trained with {name.replace('_', ' ')} {state.get(name)}, this run has {mine}; "
                     "make them equal to resume, or start a new run from its weights by --model.init_from"
                 )
+
+    def _fields(self, split: str) -> list[str]:
+        """Return the fields that batches of a split have."""
+        stored = self.split(split).index.fields()
+        return self.optics.provided(stored, f"{self.card.name} {split}") if self.optics else stored
 
     def _evaluation_loader(self, samples: Dataset) -> DataLoader:
         return self._loader(samples, EvaluationSampler(len(samples), *self._place()), self.evaluation_batch_size)

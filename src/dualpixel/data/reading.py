@@ -47,6 +47,7 @@ class PreparedSplit:
         self.folder = Path(folder)
         self.index: Index = load_index(self.folder)
         self._maps: dict[int, np.memmap] = {}
+        self._depth_ranges: dict[int, tuple[float, float]] = {}
         if not self.index.samples:
             raise DualPixelError(f"{self.folder / INDEX}: the split is empty; prepare it again")
         for shard in self.index.shards:
@@ -82,3 +83,10 @@ class PreparedSplit:
         """Return (height, width) of the sample at `position`."""
         height, width = next(iter(self.index.samples[position].members.values())).shape[:2]
         return height, width
+
+    def depth_range(self, position: int) -> tuple[float, float]:
+        """Return the smallest and the largest depth of the sample at `position`, metres; looked up once."""
+        if position not in self._depth_ranges:
+            depth = self.array(position, "depth")
+            self._depth_ranges[position] = (float(depth.min()), float(depth.max()))
+        return self._depth_ranges[position]

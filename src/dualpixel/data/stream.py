@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dualpixel.data.fields import IMAGES, MAPS, MIRRORED
+from dualpixel.data.images import DEPTHS
 from dualpixel.data.reading import PreparedSplit
 from dualpixel.data.samplers import generator
+from dualpixel.data.simulated import NEEDED, Place, SimulatedViews
 from dualpixel.errors import DualPixelError
 
 FULL_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
@@ -50,7 +52,8 @@ class TrainingSamples(Dataset):
             random part of each. "random": `crops_per_scene` places anywhere in each scene, new ones every epoch.
         crops_per_scene: samples a scene gives in an epoch when `crops` is "random".
         augmentation: flips; None for none.
-        seed: of the run. Crops and flips depend on (seed, epoch, sample key) alone.
+        seed: of the run. Crops, flips and cameras depend on (seed, epoch, sample key) alone.
+        optics: give what the views are rendered from, with some of the scene around each crop, in place of `fields`.
     """
 
     def __init__(
@@ -62,8 +65,10 @@ class TrainingSamples(Dataset):
         crops_per_scene: int = 20,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        optics: SimulatedViews | None = None,
     ) -> None:
-        self.split, self.fields, self.crop_size, self.seed = split, list(fields), crop_size, seed
+        self.split, self.crop_size, self.seed, self.optics = split, crop_size, seed, optics
+        self.fields = list(NEEDED if optics else fields)
         self.augmentation = augmentation or Augmentation()
         where = f"{split.index.dataset} {split.index.split}"
         if crops == "windows":
@@ -82,6 +87,8 @@ class TrainingSamples(Dataset):
         smallest = self.window or min(min(split.size(position)) for position in range(len(split)))
         if crop_size is not None and crop_size > smallest:
             raise DualPixelError(f"data.crop_size {crop_size} is larger than the {smallest} pixels that {where} offers")
+        if optics:
+            _check_margin(split, (crop_size or self.window) + 2 * optics.margin, where)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -97,10 +104,16 @@ class TrainingSamples(Dataset):
         row += int(random.integers(height - side + 1))
         column += int(random.integers(width - side + 1))
         mirror, flip = random.random(2) < (self.augmentation.mirror, self.augmentation.flip)
+        place = seen = Place(row, column, side, side)
         result: dict[str, Any] = {}
+        if self.optics:
+            seen = self.optics.around(place, self.split.size(scene))
+            result["camera"] = self.optics.draw(random, *self.split.depth_range(scene))
+            result["cut"] = place.within(seen, bool(mirror), bool(flip))
+            result["frame"] = Place(0, 0, *self.split.size(scene)).within(place, bool(mirror), bool(flip))
         for name in self.fields:
             stored = MIRRORED.get(name, name) if mirror else name
-            crop = self.split.array(scene, stored)[row : row + side, column : column + side]
+            crop = self.split.array(scene, stored)[seen.rows, seen.columns]
             result[name] = crop[:: -1 if flip else 1, :: -1 if mirror else 1]
         return {**result, "key": sample.key, "group": sample.group, "index": position}
 
@@ -114,21 +127,34 @@ def _chosen_windows(split: PreparedSplit, discard: float) -> list[tuple[int, int
     return places
 
 
+def _check_margin(split: PreparedSplit, wanted: int, where: str) -> None:
+    """Refuse crops whose surroundings would be of different sizes in different scenes, since they share a batch."""
+    sizes = {tuple(min(wanted, length) for length in split.size(position)) for position in range(len(split))}
+    if len(sizes) > 1:
+        smallest = min(min(size) for size in sizes)
+        raise DualPixelError(
+            f"{where}: crops are rendered within {wanted} pixels of scene, of which the smallest scene has {smallest}; "
+            "lower data.crop_size or data.optics.maximum_radius"
+        )
+
+
 class EvaluationSamples(Dataset):
     """Whole scenes of a prepared split, in the order of its index; see `TrainingSamples` for the arguments.
 
     Args:
         split: the prepared split.
-        fields: which fields to read.
         as_windows: give the windows of the index in place of whole scenes (DPDNet logs its validation loss so).
+        optics: give what the views are rendered from. Cameras depend on the scene's key alone, so every run is scored
+            on the same views.
     """
 
-    def __init__(self, split: PreparedSplit, fields: Sequence[str], as_windows: bool = False) -> None:
-        self.split, self.fields = split, list(fields)
+    def __init__(self, split: PreparedSplit, as_windows: bool = False, optics: SimulatedViews | None = None) -> None:
+        self.split, self.optics = split, optics
+        where = f"{split.index.dataset} {split.index.split}"
+        self.fields = optics.provided(split.index.fields(), where) if optics else split.index.fields()
+        """What a batch will have, once it is on the device."""
         if as_windows and not split.index.preparation.get("windows"):
-            raise DualPixelError(
-                f"{split.index.dataset} {split.index.split} was prepared without windows; evaluate whole scenes"
-            )
+            raise DualPixelError(f"{where} was prepared without windows; evaluate whole scenes")
         self.places = _chosen_windows(split, 0.0) if as_windows else [(scene, 0, None) for scene in range(len(split))]
 
     def __len__(self) -> int:
@@ -145,13 +171,17 @@ class EvaluationSamples(Dataset):
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         scene, _, corner = self.places[position]  # the last, for a position that is not counted
+        size = self.split.size(scene)
+        side = self.split.index.preparation["windows"]["size"] if corner else None
+        place = seen = Place(*corner, side, side) if corner else Place(0, 0, *size)
         result: dict[str, Any] = {}
-        for name in self.fields:
-            array = self.split.array(scene, name)
-            if corner:
-                side = self.split.index.preparation["windows"]["size"]
-                array = array[corner[0] : corner[0] + side, corner[1] : corner[1] + side]
-            result[name] = array
+        if self.optics:
+            seen = self.optics.around(place, size)
+            key = self.split.index.samples[scene].key
+            result["camera"] = self.optics.draw(generator("evaluation", key), *self.split.depth_range(scene))
+            result["cut"], result["frame"] = place.within(seen), Place(0, 0, *size).within(place)
+        for name in NEEDED if self.optics else self.fields:
+            result[name] = self.split.array(scene, name)[seen.rows, seen.columns]
         return {**result, "key": self.key(position), "group": self.group(position), "index": position}
 
 
@@ -198,10 +228,10 @@ def to_floats(batch: dict[str, Any]) -> dict[str, Any]:
     return result
 
 
-def to_stored(image: Tensor) -> np.ndarray:
-    """Turn (3, H, W) floats in [0, 1] into (H, W, 3) uint16, rounding to nearest.
+def to_stored(image: Tensor, bit_depth: int = 16) -> np.ndarray:
+    """Turn (3, H, W) floats in [0, 1] into (H, W, 3) uint16 (or uint8), rounding to nearest.
 
     Differences: the DPDNet program truncates when it writes its results; rounding is unbiased and gives a stored value back exactly.
     """
-    scaled = image.detach().double().clamp(0, 1).mul(65535).round()
-    return scaled.permute(1, 2, 0).cpu().numpy().astype(np.uint16)
+    scaled = image.detach().double().clamp(0, 1).mul(2**bit_depth - 1).round()
+    return scaled.permute(1, 2, 0).cpu().numpy().astype(DEPTHS[bit_depth])

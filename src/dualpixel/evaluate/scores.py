@@ -132,7 +132,7 @@ class Scores(DuringEvaluation):
             dataset=index.dataset,
             dataset_version=index.version,
             split=split,
-            fingerprint=index.fingerprint,
+            fingerprint=trainer.datamodule.fingerprint(split),
             complete=bool(columns[SEEN].all()) and bool(index.preparation.get("complete")),
             protocol=protocol.id,
             protocol_description=protocol.description,
