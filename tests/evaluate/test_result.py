@@ -5,6 +5,7 @@ import torch
 
 import dualpixel
 from dualpixel import DualPixelError
+from dualpixel.data.registry import card_names, get_card
 from dualpixel.evaluate.cost import count_macs, count_parameters
 from dualpixel.evaluate.protocols import get_protocol
 from dualpixel.evaluate.result import Result, code_version, load_result, result_path, save_result
@@ -41,6 +42,14 @@ def test_what_is_no_result_is_refused(tmp_path):
 def test_unknown_protocols_get_a_near_match():
     with pytest.raises(DualPixelError, match="did you mean 'dpdnet-16bit'"):
         get_protocol("dpdnet-16bits")
+
+
+@pytest.mark.parametrize("name", card_names())
+def test_protocols_of_the_cards_exist_and_have_their_bits(name):
+    card = get_card(name)
+    assert card.protocols
+    for one in card.protocols:
+        assert f"the {card.bit_depth}-bit target" in get_protocol(one).description
 
 
 @pytest.mark.parametrize(

@@ -159,9 +159,17 @@ def verify(name: str, root: Path | None = None) -> None:
 
 
 def preview(
-    name: str, split: str | None = None, out: Path | None = None, count: int = 6, root: Path | None = None
+    name: str,
+    split: str | None = None,
+    out: Path | None = None,
+    count: int = 6,
+    root: Path | None = None,
+    camera: Path | None = None,
 ) -> None:
     """Draw a contact sheet: left, right, their difference, sharp (and depth and blur where there are any) of some scenes.
+
+    Where there are sharp images and depth, a second sheet shows our optics on the first scene: point spread functions, a detail swept
+    through focus, and the scene as evaluation with on-the-fly optics sees it.
 
     Args:
         name: a card's name or path.
@@ -169,6 +177,7 @@ def preview(
         out: the PNG; by default previews/NAME-SPLIT.png.
         count: how many scenes, evenly spread over the split.
         root: where the splits lie; by default $DUALPIXEL_SHARDS/NAME, else shards/NAME.
+        camera: a YAML with settings of the camera, as for `simulate`; by default the defaults there.
     """
     from dualpixel.data.preview import draw_contact_sheet
     from dualpixel.data.reading import PreparedSplit
@@ -180,5 +189,13 @@ def preview(
     if not (folder / "index.json").is_file():
         raise DualPixelError(f"{card.name} {split} is not prepared in {folder}; {card.how_to_get()}")
     out = out or Path("previews") / f"{card.name}-{split}.png"
-    draw_contact_sheet(PreparedSplit(folder), out, count)
+    prepared = PreparedSplit(folder)
+    draw_contact_sheet(prepared, out, count)
     print(out)
+    if {"sharp", "depth"} <= set(prepared.index.fields()):
+        from dualpixel.data.optics_sheet import draw_optics_sheet
+        from dualpixel.data.simulate import load_views
+
+        sheet = out.with_name(f"{out.stem}-optics{out.suffix}")
+        draw_optics_sheet(prepared, sheet, load_views(camera))
+        print(sheet)

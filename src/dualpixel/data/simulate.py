@@ -224,7 +224,7 @@ class Simulation:
             "colour": card.colour,
             "splits": splits,
             "reader": {"name": "folders", "options": options},
-            "protocols": card.protocols,
+            "protocols": card.protocols if self.bit_depth == 16 else ["whole-8bit"],
             "notes": [f"Rendered, not photographed; {CAMERA} and the {RECORDS} beside this card say by which cameras."],
         }
         write_yaml(self.out / CARD, content, "Written by `simulate`, and again by each run.")

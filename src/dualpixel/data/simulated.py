@@ -99,18 +99,19 @@ class SimulatedViews:
         if self.mode not in MODES:
             raise DualPixelError(f"optics.mode {self.mode!r}; {near(self.mode, MODES)}")
         try:
-            render(torch.zeros(1, 3, 1, 1), torch.zeros(1, 1, 1, 1), self.mode, **self._options)
+            render(torch.zeros(1, 3, 1, 1), torch.zeros(1, 1, 1, 1), self.mode, **self.renderer_options)
         except (TypeError, ValueError) as error:
             raise DualPixelError(f"optics.options {self.options}: {error}") from None
 
     @cached_property
     def margin(self) -> int:
         """Pixels of the scene that are rendered around a crop: as far as the largest point spread function reaches."""
-        left, _ = point_spread_functions(self.maximum_radius, self.mode, **self._options)
+        left, _ = point_spread_functions(self.maximum_radius, self.mode, **self.renderer_options)
         return left.shape[-1] // 2
 
     @property
-    def _options(self) -> dict[str, Any]:
+    def renderer_options(self) -> dict[str, Any]:
+        """What the renderer is given besides image and blur."""
         # the squares of "released" are as large as the blur makes them
         return self.options if self.mode == "released" else {"maximum_radius": self.maximum_radius, **self.options}
 
@@ -151,12 +152,12 @@ class SimulatedViews:
         shares = random.random(len(RANGES) + 1)
         drawn = dict(zip(RANGES, shares, strict=False))
         for name, share in drawn.items():
-            low, high = _ends(getattr(self, name))
+            low, high = ends(getattr(self, name))
             drawn[name] = low * (high / low) ** share
         scale = drawn["depth_scale"]
         share = {"near": 0.0, "far": 1.0}.get(str(self.focus), shares[-1])
-        ends = (nearest_m / scale, farthest_m / scale) if isinstance(self.focus, str) else _ends(self.focus)
-        inverse = (1 - share) / ends[0] + share / ends[1]
+        between = (nearest_m / scale, farthest_m / scale) if isinstance(self.focus, str) else ends(self.focus)
+        inverse = (1 - share) / between[0] + share / between[1]
         focal_length_px = drawn["focal_length_m"] / drawn["pixel_pitch_m"]
         camera = {
             "focal_length_m": drawn["focal_length_m"],
@@ -185,7 +186,7 @@ class SimulatedViews:
         cameras = [Camera(**{name: value for name, value in one.items() if name != "noise"}) for one in batch["camera"]]
         limit = self.maximum_radius
         blur = signed_blur(batch["depth"], cameras, self.mode).clamp(-limit, limit)
-        left, right = render(batch["sharp"], blur, self.mode, **self._options)
+        left, right = render(batch["sharp"], blur, self.mode, **self.renderer_options)
         rendered = {**batch, "left": left, "right": right, "blur": blur.to(batch["depth"].dtype)}
         places, frames = rendered.pop("cut"), rendered.pop("frame")
         for name in [name for name in (*IMAGES, *MAPS) if name in rendered]:
@@ -210,5 +211,6 @@ class SimulatedViews:
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
-def _ends(value: Range) -> tuple[float, float]:
+def ends(value: Range) -> tuple[float, float]:
+    """Return both ends of a range, which are the same for a single number."""
     return (value[0], value[1]) if isinstance(value, Sequence) else (value, value)

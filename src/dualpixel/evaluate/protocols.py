@@ -23,15 +23,15 @@ class Protocol:
     metrics: tuple[str, ...] = ("psnr", "ssim", "mae", "lpips")
 
 
+WHOLE_IMAGES = (
+    "whole images at their stored size, unquantised float output against the {}-bit target, no border cut, no tiling; each score "
+    "per image, then the mean; SSIM 7x7 uniform; LPIPS AlexNet v0.1"
+)
 PROTOCOLS = {
     protocol.id: protocol
     for protocol in (
-        Protocol(
-            "dpdnet-16bit",
-            "whole images at their stored size, unquantised float output against the 16-bit target, no border cut, no tiling; each score "
-            "per image, then the mean; SSIM 7x7 uniform; LPIPS AlexNet v0.1",
-            "Abuolaim and Brown, ECCV 2020, authors' test program",
-        ),
+        Protocol("dpdnet-16bit", WHOLE_IMAGES.format(16), "Abuolaim and Brown, ECCV 2020, authors' test program"),
+        Protocol("whole-8bit", WHOLE_IMAGES.format(8), "ours: dpdnet-16bit for sets that have 8 bits"),
     )
 }
 
