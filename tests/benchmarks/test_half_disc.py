@@ -1,10 +1,8 @@
 """Rate of the layered half discs beside two straightforward layered renderers, on one CPU thread, all in float64."""
 
-import statistics
-import time
-
 import pytest
 import torch
+from side_by_side import process_seconds
 from torch.nn import functional
 
 from dualpixel.data.made_up_depth import made_up_depth
@@ -70,19 +68,7 @@ def test_half_disc_rate(height, width, passes):
         "direct": lambda: whole_frame(image, blur, direct),
         "Fourier": lambda: whole_frame(image, blur, fourier),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    views = {}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for _ in range(passes):  # interleaved: a slow spell of a shared machine then hits all sides
-            for name, side in sides.items():
-                start = time.process_time()
-                views[name] = side()
-                seconds[name].append(time.process_time() - start)
-    finally:
-        torch.set_num_threads(threads)
-    median = {name: statistics.median(times) for name, times in seconds.items()}
+    median = process_seconds(sides, passes)
     ratios = {name: median[name] / median["dualpixel"] for name in TARGETS}
     print(
         f"\n| halfdisc 3x{height}x{width}, {len(torch.floor(blur + 0.5).unique())} layers, one thread | "
@@ -90,6 +76,7 @@ def test_half_disc_rate(height, width, passes):
         + " | ".join(f"{ratio:.1f} x {name} (target {TARGETS[name]} x)" for name, ratio in ratios.items())
         + " |"
     )
+    views = sides["dualpixel"]()
     for name in TARGETS:
-        assert (views["dualpixel"] - views[name]).abs().max() < 1e-9
+        assert (views - sides[name]()).abs().max() < 1e-9
         assert ratios[name] >= TARGETS[name]

@@ -1,17 +1,14 @@
 """Rate of our SSIM beside scikit-image, on one CPU thread at the size of the papers."""
 
-import statistics
-import time
-
 import cv2
 import numpy as np
 import pytest
 import torch
+from side_by_side import process_seconds
 from skimage.metrics import structural_similarity
 
 from dualpixel.metrics.functional import ssim
 
-PASSES = 5
 TARGET = 1.8
 
 
@@ -28,18 +25,7 @@ def test_ssim_rate():
         "scikit-image float32": lambda: structural_similarity(noisy, smooth, channel_axis=2, data_range=1.0),
         "scikit-image float64": lambda: structural_similarity(noisy64, smooth64, channel_axis=2, data_range=1.0),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        for _ in range(PASSES):  # interleaved: a slow spell of a shared machine then hits all sides
-            for name, side in sides.items():
-                start = time.process_time()
-                side()
-                seconds[name].append(time.process_time() - start)
-    finally:
-        torch.set_num_threads(threads)
-    median = {name: statistics.median(times) for name, times in seconds.items()}
+    median = process_seconds(sides)
     single, double = (median[f"scikit-image float{bits}"] / median["dualpixel"] for bits in (32, 64))
     print(
         f"\n| SSIM 3x1120x1680, one thread | {1000 * median['dualpixel']:.0f} ms | "
