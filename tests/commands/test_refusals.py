@@ -32,6 +32,12 @@ def test_unknown_keys_get_near_matches(capsys, tmp_path):
         ({"trainer": {"max_epoch": 2}}, "did you mean 'max_epochs'"),
         ({"modle": {}}, "did you mean 'model'"),
         ({"model": {"class_path": "dualpixel.recipes.DPDNetRecip"}}, "did you mean"),
+        (
+            {"data": {"init_args": {"optics": {"f_numer": 2}}}},
+            "data.optics: unknown key 'f_numer'; did you mean 'f_number'",
+        ),
+        ({"data": {"init_args": {"optics": {"sensor": {"shot": 1}}}}}, "data.optics: sensor: unknown key 'shot'"),
+        ({"data": {"init_args": {"optics": {"focus": "middle"}}}}, "focus: found 'middle'"),
     ):
         path = tmp_path / "wrong.yaml"
         path.write_text(yaml.safe_dump(content))
@@ -40,6 +46,8 @@ def test_unknown_keys_get_near_matches(capsys, tmp_path):
         ("--model.init_args.nett", "DPDNetRecipe has no argument 'nett'; did you mean 'net'"),
         ("--model.net.widht", "DPDNet has no argument 'widht'; did you mean 'width'"),
         ("--data.datset", "did you mean 'dataset'"),
+        ("--data.optics.f_numer", "unknown key 'f_numer'; did you mean 'f_number'"),
+        ("--data.optics.mode", "mode: found 3 (int), expected str"),
         ("--trainer.max_epoch", "did you mean 'max_epochs'"),
         ("--rnu.name", "--rnu.name"),
     ):

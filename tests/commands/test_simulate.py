@@ -59,6 +59,7 @@ def test_mistakes_get_short_answers(tmp_path, capsys):
         "did you mean 'rgbd'": [*run, "--card", "rgb"],
         "required: out": run[:3],
         "bit_depth": [*run, "--bit_depth", "12"],
+        "--processes 0: must be at least 1": [*run, "--processes", "0"],
     }.items():
         assert said in refused(capsys, *arguments), arguments
     assert not (tmp_path / "out").exists()

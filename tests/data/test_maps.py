@@ -50,7 +50,7 @@ def test_zero_negative_and_infinite_depth_is_unknown_but_signed_maps_keep_their_
 
 def test_eight_bits_are_refused_unless_they_are_meant(tmp_path):
     cv2.imwrite(str(tmp_path / "depth.png"), np.array([[0, 200]], np.uint8))
-    with pytest.raises(DualPixelError, match="8 bits has 256 levels"):
+    with pytest.raises(DualPixelError, match="8 bits has 256 levels.*option depth_of_8_bits"):
         read_map(tmp_path / "depth.png", 0.01)
     assert read_map(tmp_path / "depth.png", 0.01, eight_bits=True)[0, 1] == np.float32(2)
 

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 
 from dualpixel import DualPixelError
-from dualpixel.data.parallel import in_parallel
+from dualpixel.data.parallel import how_many, in_parallel
 
 
 def work(number, tell):
@@ -61,3 +61,10 @@ def test_what_a_task_raises_is_raised(processes):
 def test_a_killed_worker_is_said_in_words():
     with pytest.raises(DualPixelError, match="a worker process was killed; run the command again to go on"):
         list(in_parallel([partial(die, number) for number in range(2)], 2))
+
+
+def test_fewer_processes_than_one_are_refused():
+    assert how_many(3) == 3 and 1 <= how_many(None) <= 8
+    for processes in (0, -1):
+        with pytest.raises(DualPixelError, match=f"--processes {processes}: must be at least 1"):
+            how_many(processes)

@@ -13,8 +13,8 @@ from dualpixel.data.images import read_image
 from dualpixel.data.prepare import prepare
 from dualpixel.data.reading import PreparedSplit
 from dualpixel.data.registry import get_card
-from dualpixel.data.simulate import CAMERA, CARD, load_views, simulate_pairs
-from dualpixel.data.simulated import SimulatedViews
+from dualpixel.data.simulate import CAMERA, CARD, simulate_pairs
+from dualpixel.data.simulated import SimulatedViews, load_views
 from dualpixel.optics import Camera, render
 
 NAMES = {"train": ["attic", "cellar"], "val": ["hall"]}
@@ -118,18 +118,30 @@ def test_the_settings_of_a_run_can_be_given_again(pairs, source, tmp_path):
     assert load_views(None) == SimulatedViews()
 
 
+def test_every_line_of_a_camera_is_optional_and_numbers_need_no_point(tmp_path):
+    path = tmp_path / "camera.yaml"
+    path.write_text("# f_number: 2\n")
+    assert load_views(path) == SimulatedViews()
+    path.write_text("pixel_pitch_m: 4e-6\nfocus: [1, 2e0]\n")
+    assert load_views(path) == SimulatedViews(pixel_pitch_m=4e-6, focus=(1.0, 2.0))
+    path.write_text("pixel_pitch_m: 4e-6m\n")
+    with pytest.raises(DualPixelError, match="pixel_pitch_m: found '4e-6m'"):
+        load_views(path)
+
+
 def test_nothing_is_rendered_twice_and_what_is_added_is(pairs, source, tmp_path):
     grown, out = shutil.copytree(source, tmp_path / "source"), shutil.copytree(pairs, tmp_path / "out")
     written = {path: path.stat().st_mtime_ns for path in out.glob("*/*/*") if path.is_file()}
     write_rgbd(grown / "test", ["den"])
     (out / "train/left/attic.png").write_bytes(b"cut off")
     (out / "val/blur/hall.npy").unlink()
-    (out / "val/left/.hall.77.part.png").write_bytes(b"what a kill leaves behind")
+    for left_over in (".card.77.part.yaml", "val/left/.hall.77.part.png"):
+        (out / left_over).write_bytes(b"what a kill leaves behind")
     made = simulate_pairs(get_card("rgbd"), grown, out, VIEWS, processes=1)
     assert made.rendered == 3 and made.empty == []
     assert {path.stem for path, time in written.items() if path.stat().st_mtime_ns == time} == {"cellar"}
     assert {path: content for path, content in images(out).items() if path.parts[0] != "test"} == images(pairs)
-    assert get_card(out / CARD).splits["test"].scenes == 1 and not list(out.glob("*/*/.*"))
+    assert get_card(out / CARD).splits["test"].scenes == 1 and [path.name for path in out.rglob(".*")] == [".lock"]
     assert simulate_pairs(get_card("rgbd"), grown, out, VIEWS, processes=1).rendered == 0
 
 
@@ -159,6 +171,10 @@ def test_what_cannot_be_rendered_is_refused_in_words(source, tmp_path):
         simulate_pairs(get_card("dpdd"), source, tmp_path / "out")
     with pytest.raises(DualPixelError, match="is the source itself"):
         simulate_pairs(get_card("rgbd"), source, source)
+    (tmp_path / CAMERA).write_text("focus: near  # my own")
+    with pytest.raises(DualPixelError, match="camera.yaml is no simulation's and would be overwritten"):
+        simulate_pairs(get_card("rgbd"), source, tmp_path)
+    assert (tmp_path / CAMERA).read_text().endswith("my own")
     with pytest.raises(DualPixelError, match="is empty below .*looked for"):
         simulate_pairs(get_card("rgbd"), tmp_path / "empty", tmp_path / "out")
     with pytest.raises(DualPixelError, match="attic.*within the focal length"):

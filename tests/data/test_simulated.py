@@ -13,7 +13,7 @@ from dualpixel.data.prepare import prepare
 from dualpixel.data.reading import PreparedSplit
 from dualpixel.data.registry import get_card
 from dualpixel.data.schema import build
-from dualpixel.data.simulated import Place, SimulatedViews
+from dualpixel.data.simulated import Place, SimulatedViews, camera_of
 from dualpixel.data.stream import Augmentation, EvaluationSamples, TrainingSamples, collate, to_floats
 from dualpixel.optics import MODES, Camera, Sensor, combine, simulate
 
@@ -49,7 +49,8 @@ def whole_scene(train, optics, sample):
     position = [one.key for one in train.index.samples].index(sample["key"])
     everything = Place(0, 0, *train.size(position))
     arrays = {name: np.asarray(train.array(position, name)) for name in ("sharp", "depth")}
-    return rendered(optics, {**arrays, "camera": sample["camera"], "cut": everything, "frame": everything})
+    places = {"cut": everything, "frame": everything}
+    return rendered(optics, {**arrays, **places, "camera": sample["camera"], "key": sample["key"]})
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -72,7 +73,7 @@ def test_a_crop_is_what_the_whole_scene_shows_there(train, mode):
 def test_views_are_those_of_the_camera_that_was_drawn(train):
     sample = crops(train)[(2, 5)]
     scene = whole_scene(train, VIEWS, sample)
-    camera = Camera(**{name: value for name, value in sample["camera"].items() if name != "noise"})
+    camera = camera_of(sample["camera"])
     left, right = simulate(scene["sharp"], scene["depth"], camera, maximum_radius=6.0)
     assert torch.equal(scene["left"], left) and torch.equal(scene["right"], right)
     assert torch.equal(scene["combined"], combine(left, right))
@@ -141,10 +142,41 @@ def test_noise_is_drawn_for_each_sample_by_itself(train):
     samples = [crops(train, noisy)[(0, position)] for position in (0, 1)]
     together, alone = rendered(noisy, *samples), rendered(noisy, samples[1])
     assert torch.equal(together["left"][1:], alone["left"])
-    assert torch.equal(together["combined"], combine(together["left"], together["right"]))
-    noise = together["left"] - rendered(clean, *samples)["left"]
+    left, right = together["left"], together["right"]
+    recorded = (left > 0) & (left < 1) & (right > 0) & (right < 1)
+    assert recorded.float().mean() > 0.5  # the rest is clipped
+    assert torch.equal(together["combined"][recorded], combine(left, right)[recorded])
+    noise = left - rendered(clean, *samples)["left"]
     assert 0.01 < noise.std() < 0.05
     assert torch.equal(together["sharp"], rendered(clean, *samples)["sharp"])
+
+
+def test_what_noise_and_uneven_light_take_out_of_range_is_clipped_as_in_a_file(train):
+    optics = replace(VIEWS, sensor=Sensor(read_noise=0.5, imbalance=1.0))
+    batch = rendered(optics, crops(train, optics)[(0, 0)])
+    for name in ("left", "right", "combined"):
+        assert (float(batch[name].min()), float(batch[name].max())) == (0, 1)
+
+
+def test_a_scene_that_cannot_be_rendered_is_named(train, monkeypatch):
+    close = replace(VIEWS, focus=0.04)
+    with pytest.raises(DualPixelError, match="^train[0-2]: .*within the focal length"):
+        rendered(close, crops(train, close)[(0, 0)])
+    for hole in (0, np.nan):
+        broken = PreparedSplit(train.folder)
+        depth = np.array(train.array(0, "depth"))
+        depth[3, 5] = hole
+        monkeypatch.setattr(broken, "array", lambda position, field, depth=depth: depth)
+        with pytest.raises(DualPixelError, match="train: train0: depth from .* positive metres alone"):
+            EvaluationSamples(broken, optics=VIEWS)[0]
+
+
+def test_equal_cameras_have_equal_fingerprints():
+    whole = SimulatedViews(f_number=2, focus=[1, 3], maximum_radius=8)
+    assert whole == SimulatedViews(f_number=2.0, focus=(1.0, 3.0), maximum_radius=8.0)
+    told = whole.fingerprint()
+    assert told == build(SimulatedViews, {"f_number": 2.0, "focus": [1, 3.0], "maximum_radius": 8}, "x").fingerprint()
+    assert told != replace(whole, focus=(1.0, 3.1)).fingerprint()
 
 
 def test_vignetting_of_a_crop_is_that_of_the_frame(train):
@@ -209,6 +241,7 @@ def test_crops_whose_surroundings_differ_in_size_are_refused(tmp_path):
         ({"f_number": [4, 2]}, r"optics.f_number \(4.0, 2.0\): must be a positive number, or a range"),
         ({"focal_length_m": -1}, "optics.focal_length_m -1.0: must be a positive"),
         ({"focus": "middle"}, "focus: found 'middle'"),
+        ({"options": {"maximum_radius": 4}}, "maximum_radius is given as optics.maximum_radius"),
         ({"maximum_radius": 0}, "optics.maximum_radius 0.0: must be a positive number of pixels"),
         ({"options": {"vertical": "up"}}, "optics.options .*vertical is 'up'; allowed: sym, down"),
         ({"options": {"sideways": 1}}, "optics.options .*sideways"),
@@ -219,3 +252,11 @@ def test_crops_whose_surroundings_differ_in_size_are_refused(tmp_path):
 def test_settings_that_no_camera_has_are_refused(settings, words):
     with pytest.raises(DualPixelError, match=words):
         build(SimulatedViews, settings, "test")
+
+
+@pytest.mark.parametrize("value", ["2", [1.0], [1.0, 2.0, 3.0], None, float("nan")])
+def test_what_is_no_range_is_refused_in_python_too(value):
+    with pytest.raises(DualPixelError, match="optics.f_number .* must be a positive number, or a range"):
+        SimulatedViews(f_number=value)
+    with pytest.raises(DualPixelError, match="optics.focus .* or one of near, far, scene"):
+        SimulatedViews(focus=value)

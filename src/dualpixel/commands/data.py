@@ -194,7 +194,7 @@ def preview(
     print(out)
     if {"sharp", "depth"} <= set(prepared.index.fields()):
         from dualpixel.data.optics_sheet import draw_optics_sheet
-        from dualpixel.data.simulate import load_views
+        from dualpixel.data.simulated import load_views
 
         sheet = out.with_name(f"{out.stem}-optics{out.suffix}")
         draw_optics_sheet(prepared, sheet, load_views(camera))

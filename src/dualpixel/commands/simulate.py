@@ -36,7 +36,8 @@ def simulate(
         processes: worker processes; by default one a core.
         plugin: a Python file of yours that registers a reader.
     """
-    from dualpixel.data.simulate import CARD, load_views, simulate_pairs
+    from dualpixel.data.simulate import CARD, simulate_pairs
+    from dualpixel.data.simulated import load_views
 
     run_plugin(plugin)
     made = simulate_pairs(get_card(card), source, out, load_views(camera), bit_depth, seed, processes)

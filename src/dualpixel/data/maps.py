@@ -43,7 +43,7 @@ def read_map(path: Path, unit: float | None = None, signed: bool = False, eight_
         if stored.dtype.itemsize == 1 and not eight_bits:
             raise DualPixelError(
                 f"{path}: a map of 8 bits has 256 levels, too few for depth; "
-                "use one of 16 bits or of floating point, or allow it by the option `eight_bits`"
+                "use one of 16 bits or of floating point (the rgbd reader allows it by its option depth_of_8_bits)"
             )
         if unit is None:
             raise DualPixelError(
@@ -115,6 +115,25 @@ def fill_holes(depth: np.ndarray, most: float = 0.5, name: str = "depth") -> np.
     filled = np.full_like(depth, np.nan)
     filled[rows] = _filled_along_rows(depth[rows])
     return filled if rows.all() else np.ascontiguousarray(_filled_along_rows(filled.T).T)
+
+
+def depth_range(depth: np.ndarray, name: str) -> tuple[float, float]:
+    """Return the smallest and the largest depth of a map without holes.
+
+    Args:
+        depth: (H, W), metres.
+        name: what to call the map in the message.
+
+    Raises:
+        DualPixelError: depth that is unknown, zero or negative.
+    """
+    nearest, farthest = float(depth.min()), float(depth.max())
+    if not nearest > 0:
+        raise DualPixelError(
+            f"{name}: depth from {nearest:g} to {farthest:g} m, but views are rendered from positive metres alone; "
+            "fill the holes and prepare the set again"
+        )
+    return nearest, farthest
 
 
 def _filled_along_rows(depth: np.ndarray) -> np.ndarray:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dualpixel.data.preview import DIFFERENCE_GAIN
 from dualpixel.data.reading import PreparedSplit
-from dualpixel.data.simulated import SimulatedViews, ends
+from dualpixel.data.simulated import SimulatedViews, camera_of, ends
 from dualpixel.data.stream import EvaluationSamples, collate, to_floats
 from dualpixel.files import atomic
 from dualpixel.optics import MODES, Camera, point_spread_functions, render
@@ -17,7 +18,6 @@ from dualpixel.optics import MODES, Camera, point_spread_functions, render
 RADII = (-8.0, -4.0, -2.0, 2.0, 4.0, 8.0)
 DEPTHS = 7
 DETAIL = 96
-DIFFERENCE_GAIN = 4
 LEFT_COLOUR, RIGHT_COLOUR = (1.0, 0.45, 0.1), (0.1, 0.55, 1.0)
 
 
@@ -45,7 +45,7 @@ def draw_optics_sheet(split: PreparedSplit, path: Path, views: SimulatedViews | 
     views = blurring_most(views, *split.depth_range(position))
     sample = EvaluationSamples(split, optics=views)[position]
     scene = {name: value[0] for name, value in views(to_floats(collate([sample]))).items() if isinstance(value, Tensor)}
-    camera = Camera(**{name: value for name, value in sample["camera"].items() if name != "noise"})
+    camera = camera_of(sample["camera"])
 
     figure = Figure(figsize=(13, 18), layout="constrained", dpi=90)
     FigureCanvasAgg(figure)

@@ -17,9 +17,15 @@ Task = Callable[[Callable[[str], Any]], Any]
 _news: Any = None
 
 
-def default_processes() -> int:
-    """Return how many processes work where nobody says: one a core, at most 8."""
-    return min(os.cpu_count() or 1, 8)
+def how_many(processes: int | None) -> int:
+    """Return how many processes work: those that were asked for, or where nobody says one a core, at most 8.
+
+    Raises:
+        DualPixelError: fewer than one was asked for.
+    """
+    if processes is not None and processes < 1:
+        raise DualPixelError(f"--processes {processes}: must be at least 1")
+    return processes or min(os.cpu_count() or 1, 8)
 
 
 def in_parallel(tasks: Sequence[Task], processes: int) -> Iterator[str]:

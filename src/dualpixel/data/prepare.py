@@ -17,7 +17,7 @@ from dualpixel.data.fields import MAPS
 from dualpixel.data.images import DEPTHS
 from dualpixel.data.index import INDEX, KEY, SCHEMA, Index, Sample, Shard, fingerprint, load_index, save_index
 from dualpixel.data.indexing import note_windows
-from dualpixel.data.parallel import default_processes, in_parallel, one_thread
+from dualpixel.data.parallel import how_many, in_parallel, one_thread
 from dualpixel.data.readers import Reader, Scene, get_reader
 from dualpixel.data.schema import build
 from dualpixel.data.shards import Codec, SceneData, ShardFile, describe_shard
@@ -58,10 +58,11 @@ def prepare(
     source = Path(source) if source else None
     if source is None and not card.generated:
         raise DualPixelError(f"data prepare {card.name} needs --source FOLDER; {card.how_to_get()}")
+    processes = how_many(processes)
     reader = get_reader(card, source)
     plans = plan(card, reader, partial)  # all are checked before one is written
     with locked(out):
-        _write_splits(card, reader, plans, out, codec, processes or default_processes())
+        _write_splits(card, reader, plans, out, codec, processes)
     return out
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from dualpixel.data.images import decode_image
 from dualpixel.data.index import INDEX, Index, Member, load_index
+from dualpixel.data.maps import depth_range
 from dualpixel.errors import DualPixelError
 
 
@@ -85,8 +86,12 @@ class PreparedSplit:
         return height, width
 
     def depth_range(self, position: int) -> tuple[float, float]:
-        """Return the smallest and the largest depth of the sample at `position`, metres; looked up once."""
+        """Return the smallest and the largest depth of the sample at `position`, metres; looked up once.
+
+        Raises:
+            DualPixelError: depth that is unknown, zero or negative.
+        """
         if position not in self._depth_ranges:
-            depth = self.array(position, "depth")
-            self._depth_ranges[position] = (float(depth.min()), float(depth.max()))
+            name = f"{self.folder}: {self.index.samples[position].key}"
+            self._depth_ranges[position] = depth_range(self.array(position, "depth"), name)
         return self._depth_ranges[position]

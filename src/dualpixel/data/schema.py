@@ -1,5 +1,6 @@
 """Plain mappings (from YAML) into dataclasses, with types checked and near-match hints for unknown keys."""
 
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -10,6 +11,8 @@ from dualpixel.errors import DualPixelError
 from dualpixel.hints import near
 
 Made = TypeVar("Made")
+EXPONENT = r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"
+"""A number such as 4e-6, which YAML 1.1 takes for text as it has no point."""
 
 
 def build(kind: type[Made], content: Any, where: str) -> Made:
@@ -73,6 +76,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if is_dataclass(hint):
         return build(hint, value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is float and isinstance(value, str) and re.fullmatch(EXPONENT, value):
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise DualPixelError(f"{where}: found {_say(value)}, expected {hint.__name__}")

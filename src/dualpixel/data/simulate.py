@@ -17,16 +17,15 @@ from dualpixel import __version__
 from dualpixel.data.card import Card
 from dualpixel.data.fields import FIELDS, IMAGES, MAPS
 from dualpixel.data.images import write_png
-from dualpixel.data.maps import fill_holes, write_map
-from dualpixel.data.parallel import default_processes, in_parallel, one_thread
+from dualpixel.data.maps import depth_range, fill_holes, write_map
+from dualpixel.data.parallel import how_many, in_parallel, one_thread
 from dualpixel.data.prepare import plan
 from dualpixel.data.readers import Reader, Scene, get_reader
 from dualpixel.data.samplers import generator
-from dualpixel.data.schema import build
 from dualpixel.data.simulated import NEEDED, Place, SimulatedViews
 from dualpixel.data.stream import to_stored
 from dualpixel.errors import DualPixelError
-from dualpixel.files import locked, read_json, read_yaml, write_json, write_yaml
+from dualpixel.files import locked, read_json, write_json, write_yaml
 from dualpixel.terminal import progress
 
 CARD, CAMERA, SETTINGS, RECORDS = "card.yaml", "camera.yaml", "simulation.json", "records"
@@ -49,15 +48,6 @@ class Made:
     rendered: int
     empty: list[str]
     when_empty: str
-
-
-def load_views(path: Path | None) -> SimulatedViews:
-    """Read settings of the camera; None for the defaults of :class:`~dualpixel.data.simulated.SimulatedViews`.
-
-    Raises:
-        DualPixelError: no such file, not YAML, or settings that no camera can have.
-    """
-    return SimulatedViews() if path is None else build(SimulatedViews, read_yaml(path), f"camera {path}")
 
 
 def simulate_pairs(
@@ -97,6 +87,7 @@ def simulate_pairs(
             f"simulate renders from {' and '.join(NEEDED)}; the card {card.name} has no {', '.join(missing)} "
             f"(it has {', '.join(card.fields)})"
         )
+    processes = how_many(processes)
     reader = get_reader(card, source)
     plans = plan(card, reader, partial=True)
     simulation = Simulation(reader, views or SimulatedViews(), out, bit_depth, seed)
@@ -108,7 +99,7 @@ def simulate_pairs(
                 for split, scenes in plans.items()
             }
             work = [partial(simulation.render, split, scene) for split, scenes in todo.items() for scene in scenes]
-            for split in in_parallel(work, processes or default_processes()):
+            for split in in_parallel(work, processes):
                 bar.advance(tasks[split])
         simulation.finish(plans)
     keys = {split: [scene.key for scene in scenes] for split, scenes in plans.items()}
@@ -148,8 +139,11 @@ class Simulation:
             changed = [name for name, value in self.settings.items() if found.get(name) != value]
             if changed:
                 self._refuse(f"other settings ({', '.join(changed)})")
-        for left_over in self.out.glob("*/*/.*.part.*"):  # of a run that was killed
-            left_over.unlink()
+        elif own := [path for path in (self.out / CARD, self.out / CAMERA) if path.exists()]:
+            raise DualPixelError(f"{own[0]} is no simulation's and would be overwritten; give another --out")
+        for folder in (self.out, *self.out.glob("*/*/")):
+            for left_over in folder.glob(".*.part.*"):  # of a run that was killed
+                left_over.unlink()
         planned = {self._record(split, scene.key) for split, scenes in plans.items() for scene in scenes}
         strangers = sorted(set(self.out.glob(f"*/{RECORDS}/*.json")) - planned)
         if strangers:
@@ -166,19 +160,17 @@ class Simulation:
         sharp, depth = arrays["sharp"], fill_holes(arrays["depth"], name=f"depth of {scene.key}")
         random = generator(self.seed, "simulate", scene.key)
         whole = Place(0, 0, *depth.shape)
-        camera = self.views.draw(random, float(depth.min()), float(depth.max()))
+        camera = self.views.draw(random, *depth_range(depth, scene.key))
         batch = {
             "sharp": torch.from_numpy(sharp / np.iinfo(sharp.dtype).max).permute(2, 0, 1)[None],
             "depth": torch.from_numpy(depth.astype(np.float64))[None, None],
+            "key": [scene.key],
             "camera": [camera],
             "frame": [whole],
             "cut": [whole],
         }
-        try:
-            with one_thread():
-                rendered = self.views(batch)
-        except ValueError as error:
-            raise DualPixelError(f"{scene.key}: {error}") from None
+        with one_thread():
+            rendered = self.views(batch)
         for name in IMAGES:
             write_png(self._file(split, name, scene.key), to_stored(rendered[name][0], self.bit_depth))
         for name in MAPS:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,13 +14,16 @@ import torch
 from torch import Tensor
 
 from dualpixel.data.fields import FIELDS, IMAGES, MAPS
+from dualpixel.data.schema import build
 from dualpixel.errors import DualPixelError
+from dualpixel.files import read_yaml
 from dualpixel.hints import near
 from dualpixel.optics import MODES, Camera, Sensor, combine, point_spread_functions, render, signed_blur
 
 Range = float | tuple[float, float]
 NEEDED = ("sharp", "depth")
 RENDERED = ("left", "right", "combined", "blur")
+FOCUS = ("near", "far", "scene")
 RANGES = ("focal_length_m", "f_number", "pixel_pitch_m", "depth_scale")
 
 
@@ -58,7 +62,7 @@ class SimulatedViews:
 
     Args:
         mode: the model of the point spread function (see :func:`dualpixel.optics.render`).
-        options: of the mode.
+        options: of the mode, but for its `maximum_radius`.
         focal_length_m: focal length, metres.
         f_number: focal length over aperture diameter.
         pixel_pitch_m: distance of neighbouring pixels, metres, of the images as they are stored: the width of the
@@ -68,7 +72,8 @@ class SimulatedViews:
         depth_scale: depths are divided by it first.
         maximum_radius: blur radii are clamped to this many pixels. Training crops are rendered with as much of the scene
             around them as that blur reaches, and cut out afterwards: a crop is what the whole scene would show there.
-        sensor: noise and uneven light, the same for all samples; see :class:`dualpixel.optics.Sensor`.
+        sensor: noise and uneven light, the same for all samples; see :class:`dualpixel.optics.Sensor`. What leaves
+            [0, 1] by them is clipped, as in a file.
 
     Raises:
         DualPixelError: an unknown mode, or a value that no camera can have.
@@ -87,15 +92,23 @@ class SimulatedViews:
     def __post_init__(self) -> None:
         for name in (*RANGES, "focus"):
             value = getattr(self, name)
-            if isinstance(value, str):
+            if name == "focus" and value in FOCUS:
                 continue
-            low, high = value if isinstance(value, Sequence) else (value, value)
-            if not 0 < low <= high < math.inf:
+            numbers = tuple(value) if isinstance(value, Sequence) else (value, value)
+            plain = len(numbers) == 2 and all(isinstance(one, int | float) for one in numbers)
+            if not (plain and 0 < numbers[0] <= numbers[1] < math.inf):
+                or_word = f", or one of {', '.join(FOCUS)}" if name == "focus" else ""
                 raise DualPixelError(
-                    f"optics.{name} {value}: must be a positive number, or a range [low, high] of positive numbers"
+                    f"optics.{name} {value}: must be a positive number, or a range [low, high] of positive numbers{or_word}"
                 )
+            # 2 and 2.0 are the same camera, and must have the same fingerprint
+            same = tuple(map(float, numbers)) if isinstance(value, Sequence) else float(value)
+            object.__setattr__(self, name, same)
         if not 0 < self.maximum_radius < math.inf:
             raise DualPixelError(f"optics.maximum_radius {self.maximum_radius}: must be a positive number of pixels")
+        object.__setattr__(self, "maximum_radius", float(self.maximum_radius))
+        if "maximum_radius" in self.options:
+            raise DualPixelError("optics.options: maximum_radius is given as optics.maximum_radius, beside them")
         if self.mode not in MODES:
             raise DualPixelError(f"optics.mode {self.mode!r}; {near(self.mode, MODES)}")
         try:
@@ -113,7 +126,7 @@ class SimulatedViews:
     def renderer_options(self) -> dict[str, Any]:
         """What the renderer is given besides image and blur."""
         # the squares of "released" are as large as the blur makes them
-        return self.options if self.mode == "released" else {"maximum_radius": self.maximum_radius, **self.options}
+        return self.options if self.mode == "released" else {**self.options, "maximum_radius": self.maximum_radius}
 
     def provided(self, stored: Sequence[str], where: str) -> list[str]:
         """Return the fields a batch will have, from those that are stored.
@@ -175,7 +188,7 @@ class SimulatedViews:
         Args:
             batch: ``sharp`` (B, 3, H, W) in [0, 1]; ``depth`` (B, 1, H, W) in metres; and lists: ``camera``, the draws;
                 ``cut``, the part of each sample that is wanted; ``frame``, where the scene's frame lies as seen from
-                the first pixel of that part.
+                the first pixel of that part; ``key``, the names of the samples.
 
         Returns:
             The batch with ``left``, ``right``, ``combined`` and ``blur`` added, and every field cut.
@@ -183,16 +196,20 @@ class SimulatedViews:
         Raises:
             DualPixelError: depth that is not positive, or a camera that cannot be focused on it.
         """
-        cameras = [Camera(**{name: value for name, value in one.items() if name != "noise"}) for one in batch["camera"]]
         limit = self.maximum_radius
-        blur = signed_blur(batch["depth"], cameras, self.mode).clamp(-limit, limit)
+        try:
+            cameras = [camera_of(draw) for draw in batch["camera"]]
+            blur = signed_blur(batch["depth"], cameras, self.mode).clamp(-limit, limit)
+        except ValueError as error:
+            raise DualPixelError(f"{', '.join(batch['key'])}: {error}") from None
         left, right = render(batch["sharp"], blur, self.mode, **self.renderer_options)
         rendered = {**batch, "left": left, "right": right, "blur": blur.to(batch["depth"].dtype)}
         places, frames = rendered.pop("cut"), rendered.pop("frame")
         for name in [name for name in (*IMAGES, *MAPS) if name in rendered]:
             pairs = zip(rendered[name], places, strict=True)
             rendered[name] = torch.stack([image[:, place.rows, place.columns] for image, place in pairs])
-        return rendered | self._exposed(rendered["left"], rendered["right"], batch["camera"], frames)
+        views = self._exposed(rendered["left"], rendered["right"], batch["camera"], frames)
+        return rendered | {name: view.clamp(0, 1) for name, view in views.items()}
 
     def _exposed(
         self, left: Tensor, right: Tensor, cameras: list[dict[str, float]], frames: list[Place]
@@ -211,6 +228,21 @@ class SimulatedViews:
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
+def camera_of(draw: Mapping[str, float]) -> Camera:
+    """Return the camera of a draw, which holds the seed of the noise too."""
+    return Camera(**{name: value for name, value in draw.items() if name != "noise"})
+
+
 def ends(value: Range) -> tuple[float, float]:
     """Return both ends of a range, which are the same for a single number."""
     return (value[0], value[1]) if isinstance(value, Sequence) else (value, value)
+
+
+def load_views(path: Path | None) -> SimulatedViews:
+    """Read settings of the camera; None for the defaults of :class:`SimulatedViews`.
+
+    Raises:
+        DualPixelError: no such file, not YAML, or settings that no camera can have.
+    """
+    content = None if path is None else read_yaml(path)  # None, too, where every line is a comment
+    return SimulatedViews() if content is None else build(SimulatedViews, content, f"camera {path}")

@@ -6,9 +6,11 @@ jsonargparse says of a wrong argument of a nested class only that no type matche
 import inspect
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import is_dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, get_args
 
+from dualpixel.data.schema import build
 from dualpixel.errors import DualPixelError
 from dualpixel.hints import near
 
@@ -67,25 +69,29 @@ def check_configuration(content: Any, where: str) -> None:
 
 
 def check_arguments(kind: type, arguments: Mapping[str, Any], where: str) -> None:
-    """Refuse constructor arguments that a class does not have.
+    """Refuse constructor arguments that a class does not have, and settings that a dataclass among them does not have.
 
     Raises:
-        DualPixelError: the argument, and what was probably meant.
+        DualPixelError: the argument, and what was probably meant; or a value that the dataclass refuses.
     """
-    allowed: list[str] = []
+    allowed: dict[str, Any] = {}  # name -> annotation
     for base in inspect.getmro(kind):  # a constructor that takes **kwargs hands them to the next base
         if "__init__" not in vars(base):
             continue
         parameters = inspect.signature(base.__init__).parameters.values()
-        allowed += [one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
+        for one in parameters:
+            if one.name != "self" and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY):
+                allowed.setdefault(one.name, one.annotation)
         if not any(one.kind is one.VAR_KEYWORD for one in parameters):
             break
     else:
         return
-    allowed = [name for name in dict.fromkeys(allowed) if name != "self"]
-    for key in arguments:
+    for key, value in arguments.items():
         if key not in allowed:
             raise DualPixelError(f"{where}: {kind.__name__} has no argument {key!r}; {near(key, allowed)}")
+        settings = [one for one in (allowed[key], *get_args(allowed[key])) if is_dataclass(one)]
+        if settings and isinstance(value, Mapping) and "class_path" not in value:
+            build(settings[0], value, f"{where}.{key}")
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

@@ -170,7 +170,7 @@ class RgbdReader(Reader):
             file = next(iter(found[lacking[0]].values()))
             raise DualPixelError(
                 f"{self.card.name}: {len(lacking)} of {len(found)} scenes lack colour or depth, the first is {lacking[0]} "
-                f"(only {file}); complete or remove them, or set the reader's option skip_incomplete"
+                f"(only {file}); complete or remove them, or set skip_incomplete in a copy of the card"
             )
         return complete
 
