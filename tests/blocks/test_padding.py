@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dualpixel.blocks.padding import crop_to, pad_to_multiple, run_padded
+from dualpixel.blocks.padding import crop_to, fit_centre, pad_to_multiple, run_padded
 
 SIZES = st.integers(1, 40)
 MULTIPLES = st.integers(1, 32)
@@ -67,3 +67,14 @@ def test_mistakes_are_named():
         run_padded(lambda *_: None, 8, torch.rand(1, 4, 4), torch.rand(1, 4, 5))
     with pytest.raises(ValueError, match="none"):
         run_padded(lambda *_: None, 8, None)
+
+
+def test_fitting_to_the_centre_cuts_at_the_start_and_adds_at_the_end():
+    line = torch.arange(1, 6)[None]
+    assert fit_centre(line, 1, 4).tolist() == [[2, 3, 4, 5]]
+    assert fit_centre(line, 1, 3).tolist() == [[2, 3, 4]]
+    assert fit_centre(line, 1, 2).tolist() == [[3, 4]]
+    assert fit_centre(line, 1, 6).tolist() == [[1, 2, 3, 4, 5, 0]]
+    assert fit_centre(line, 1, 8).tolist() == [[0, 1, 2, 3, 4, 5, 0, 0]]
+    assert fit_centre(line.T, 4, 2).tolist() == [[2, 0], [3, 0], [4, 0], [5, 0]]
+    assert fit_centre(line, 1, 5) is line

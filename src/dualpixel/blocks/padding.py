@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
@@ -54,6 +55,26 @@ def crop_to(image: Tensor, height: int, width: int) -> Tensor:
             f"an image of {image.shape[-2]} x {image.shape[-1]} pixels cannot be cropped to {height} x {width}"
         )
     return image if image.shape[-2:] == (height, width) else image[..., :height, :width]
+
+
+def fit_centre(image: Tensor, height: int, width: int) -> Tensor:
+    """Bring an image to a size about its centre: zeros around it where it is smaller, its central window where larger.
+
+    An odd zero is added at the bottom or the right; an odd row or column is cut at the top or the left.
+
+    Args:
+        image: (..., H, W).
+        height: rows of the result.
+        width: columns of the result.
+
+    Returns:
+        (..., height, width); `image` itself where it has that size already.
+    """
+    rows, columns = height - image.shape[-2], width - image.shape[-1]
+    if not rows and not columns:
+        return image
+    top, left = rows // 2, columns // 2  # negative where it is cut; half a pixel is rounded down
+    return functional.pad(image, (left, columns - left, top, rows - top))
 
 
 def run_padded(network: Callable[..., Any], multiple: int, *images: Tensor | None) -> Any:

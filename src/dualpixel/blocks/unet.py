@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dualpixel.blocks.residual import SameConvolution
+
 KERAS_TRUNCATION = 0.87962566103423978
 """Standard deviation of a unit normal that is cut at two standard deviations; Keras divides by it."""
 
@@ -56,11 +58,8 @@ class EncoderBlock(ConvolutionBlock):
         return skip, functional.max_pool2d(skip, 2)
 
 
-class UpConvolution(nn.Conv2d):
+class UpConvolution(SameConvolution):
     """Up-conv: nearest-neighbour enlargement by two, then a 2x2 convolution that keeps the size.
-
-    An even kernel has no centre: as in Keras' "same" padding, one row of zeros is added at the bottom and one column
-    at the right, none at the top and the left.
 
     Args:
         in_channels: channels of the input.
@@ -72,8 +71,7 @@ class UpConvolution(nn.Conv2d):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, 2 H, 2 W), without activation."""
-        enlarged = functional.interpolate(features, scale_factor=2, mode="nearest")
-        return super().forward(functional.pad(enlarged, (0, 1, 0, 1)))
+        return super().forward(functional.interpolate(features, scale_factor=2, mode="nearest"))
 
 
 class DecoderBlock(ConvolutionBlock):

@@ -1,8 +1,11 @@
 """Parameters and multiply-accumulates of a recipe."""
 
 import copy
+import math
+from typing import Any
 
 import torch
+import torchvision.ops  # noqa: F401 - makes torch.ops.torchvision known
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -13,8 +16,9 @@ def count_parameters(module: nn.Module) -> int:
 
 
 def count_macs(module: nn.Module, batch: dict[str, torch.Tensor]) -> int | None:
-    """Count multiply-accumulates of convolutions and matrix products in one forward pass.
+    """Count multiply-accumulates of convolutions, correlations and matrix products in one forward pass.
 
+    A deformable convolution counts as a plain one of its shape, without the work of sampling.
     The pass runs on the meta device: shapes only, so that a full-size image costs neither time nor memory.
 
     Args:
@@ -25,15 +29,35 @@ def count_macs(module: nn.Module, batch: dict[str, torch.Tensor]) -> int | None:
         Multiply-accumulates of the whole batch (half the operations that some tables print); None for a network whose way
         depends on the values it sees, which have none on the meta device.
     """
+    parts = count_macs_by_operator(module, batch)
+    return None if parts is None else sum(parts.values())
+
+
+def count_macs_by_operator(module: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, int] | None:
+    """Count as `count_macs`, each operator for itself: "convolution", "deform_conv2d", "correlation" ... -> its share."""
+    shapes_only, shapes = on_meta(module, batch)
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+            shapes_only(shapes)
+    except (NotImplementedError, RuntimeError):  # what torch raises when a value is asked of a tensor that has none
+        return None
+    counts = counter.get_flop_counts().get("Global", {})
+    return {str(operator).rpartition(".")[2]: operations // 2 for operator, operations in counts.items()}
+
+
+def on_meta(module: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[nn.Module, dict[str, torch.Tensor]]:
+    """Return copies without values, in eval mode: a pass over them follows shapes only. Both originals are left alone."""
     trainer, module._trainer = getattr(module, "_trainer", None), None  # the copy must not copy the trainer
     try:
         shapes_only = copy.deepcopy(module).to("meta").eval()
     finally:
         module._trainer = trainer
-    shapes = {name: value.to("meta") for name, value in batch.items() if isinstance(value, torch.Tensor)}
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            shapes_only(shapes)
-    except (NotImplementedError, RuntimeError):  # what torch raises when a value is asked of a tensor that has none
-        return None
-    return counter.get_total_flops() // 2
+    return shapes_only, {name: value.to("meta") for name, value in batch.items() if isinstance(value, torch.Tensor)}
+
+
+def _deformable_operations(features: torch.Size, weight: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:
+    return 2 * math.prod(out_shape) * math.prod(weight[1:])
+
+
+FORMULAS = {torch.ops.torchvision.deform_conv2d: _deformable_operations}
+"""Operations of operators that torch's counter takes for free."""

@@ -1,0 +1,45 @@
+"""DPANet as one would port it line by line: for benchmarks, to compare ours with, and for nothing else."""
+
+import copy
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dualpixel.blocks.correlation import Correlation
+from dualpixel.blocks.deformable import ModulatedDeformableConvolution
+from dualpixel.blocks.views import BothViews
+
+
+def shifted_products(left: Tensor, right: Tensor) -> Tensor:
+    """The correlation in 81 passes over the maps, one for each displacement."""
+    height, width = left.shape[-2:]
+    framed = functional.pad(right, (4, 4, 4, 4))
+    return torch.stack(
+        [(left * framed[..., y : y + height, x : x + width]).mean(1) for y in range(9) for x in range(9)], 1
+    )
+
+
+def view_by_view(shared: BothViews, *arguments: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """One call for each view."""
+    left, right = zip(*arguments, strict=True)
+    return shared.both(*left), shared.both(*right)
+
+
+def correlate(module: Correlation, left: Tensor, right: Tensor) -> Tensor:
+    """The module's correlation by shifted products."""
+    return functional.leaky_relu(shifted_products(left, right), module.negative_slope)
+
+
+def straightforward(net: nn.Module) -> nn.Module:
+    """A copy of a published-size network that correlates by shifts, calls each view by itself, and deforms by torchvision."""
+    net = copy.deepcopy(net)
+    for module in net.modules():
+        if isinstance(module, BothViews) and module.share:
+            module.forward = partial(view_by_view, module)
+        elif isinstance(module, Correlation):
+            module.forward = partial(correlate, module)
+        elif isinstance(module, ModulatedDeformableConvolution):
+            module.implementation = "torchvision"
+    return net
