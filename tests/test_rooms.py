@@ -9,7 +9,19 @@ import dualpixel
 
 PACKAGE = Path(dualpixel.__file__).parent
 HOUSE = ("errors", "files", "hints", "paths", "terminal")
-ORDER = ("blocks", "optics", "data", "nets", "weights", "recipes", "metrics", "running", "evaluate", "commands")
+ORDER = (
+    "blocks",
+    "optics",
+    "data",
+    "nets",
+    "weights",
+    "losses",
+    "recipes",
+    "metrics",
+    "running",
+    "evaluate",
+    "commands",
+)
 NOBODY = ("blocks", "optics")
 """Rooms that anybody may take elsewhere: they import nothing of dualpixel but themselves."""
 

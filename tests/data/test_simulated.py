@@ -9,12 +9,13 @@ from rgbd_scenes import SIZE, write_rgbd, write_rgbd_card
 
 from dualpixel import DualPixelError
 from dualpixel.data import DualPixelData
+from dualpixel.data.augmentation import Augmentation
 from dualpixel.data.prepare import prepare
 from dualpixel.data.reading import PreparedSplit
 from dualpixel.data.registry import get_card
 from dualpixel.data.schema import build
 from dualpixel.data.simulated import Place, SimulatedViews, camera_of
-from dualpixel.data.stream import Augmentation, EvaluationSamples, TrainingSamples, collate, to_floats
+from dualpixel.data.stream import EvaluationSamples, TrainingSamples, collate, to_floats
 from dualpixel.optics import MODES, Camera, Sensor, combine, simulate
 
 VIEWS = SimulatedViews(f_number=(1.0, 2.0), pixel_pitch_m=8e-5, maximum_radius=6.0)

@@ -7,9 +7,10 @@ from scenes import SIZE
 
 from dualpixel import DualPixelError
 from dualpixel.data import DualPixelData
+from dualpixel.data.augmentation import Augmentation
 from dualpixel.data.reading import PreparedSplit
 from dualpixel.data.samplers import NOT_COUNTED, EvaluationSampler, TrainingSampler, generator
-from dualpixel.data.stream import Augmentation, EvaluationSamples, TrainingSamples, collate, to_floats, to_stored
+from dualpixel.data.stream import EvaluationSamples, TrainingSamples, collate, to_floats, to_stored
 from dualpixel.data.windows import select_windows
 
 VIEWS = ["left", "right", "combined", "sharp"]

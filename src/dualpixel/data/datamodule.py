@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from dualpixel.data.augmentation import Augmentation
 from dualpixel.data.card import Card
 from dualpixel.data.index import INDEX, Index
 from dualpixel.data.pairs import Photographs
@@ -18,7 +19,7 @@ from dualpixel.data.reading import PreparedSplit
 from dualpixel.data.registry import get_card
 from dualpixel.data.samplers import EvaluationSampler, TrainingSampler
 from dualpixel.data.simulated import SimulatedViews
-from dualpixel.data.stream import Augmentation, EvaluationSamples, TrainingSamples, collate, to_floats
+from dualpixel.data.stream import EvaluationSamples, TrainingSamples, collate, to_floats
 from dualpixel.errors import DualPixelError
 from dualpixel.paths import shards_home
 
@@ -39,6 +40,8 @@ class DualPixelData(LightningDataModule):
         crops_per_scene: samples a scene gives in an epoch when `crops` is "random".
         mirror: probability of mirroring left to right, which exchanges the views.
         flip: probability of flipping upside down.
+        enlarge: largest factor by which training crops are enlarged at random; 1 for none.
+        diagonal: take what is kept of an enlarged crop on its diagonal only, as DPANet's published program does.
         validation: "scenes" for whole images, "windows" for the card's validation windows.
         evaluation_batch_size: scenes a process takes in one step of validation and test; more than 1 needs scenes of one size.
         num_workers: reading processes for each training process.
@@ -63,6 +66,8 @@ class DualPixelData(LightningDataModule):
         crops_per_scene: int = 20,
         mirror: float = 0.0,
         flip: float = 0.0,
+        enlarge: float = 1.0,
+        diagonal: bool = False,
         validation: Literal["scenes", "windows"] = "scenes",
         evaluation_batch_size: int = 1,
         num_workers: int = 2,
@@ -82,7 +87,7 @@ class DualPixelData(LightningDataModule):
         self.root = Path(root) if root else shards_home() / self.card.name
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.crop_size, self.crops, self.crops_per_scene = crop_size, crops, crops_per_scene
-        self.augmentation = Augmentation(mirror, flip)
+        self.augmentation = Augmentation(mirror, flip, enlarge, diagonal)
         self.validation, self.num_workers = validation, num_workers
         self.predict_source = [predict_source] if isinstance(predict_source, str) else predict_source
         self.predict_split, self.test_split = predict_split, test_split
@@ -225,8 +230,7 @@ class DualPixelData(LightningDataModule):
             "crop_size": self.crop_size,
             "crops": self.crops,
             "crops_per_scene": self.crops_per_scene,
-            "mirror": self.augmentation.mirror,
-            "flip": self.augmentation.flip,
+            **asdict(self.augmentation),
             "fingerprint": self.fingerprint("train") if "train" in self._splits else "",
         }
 

@@ -1,7 +1,6 @@
 """From mapped shards to batches: crops, flips, collation, and the step from stored integers to floats on the device."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dualpixel.data.augmentation import Augmentation
 from dualpixel.data.fields import IMAGES, MAPS, MIRRORED
 from dualpixel.data.images import DEPTHS
 from dualpixel.data.reading import PreparedSplit
@@ -17,28 +17,6 @@ from dualpixel.data.simulated import NEEDED, Place, SimulatedViews
 from dualpixel.errors import DualPixelError
 
 FULL_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """Random changes of a training sample that a dual-pixel sensor allows.
-
-    Mirroring left to right exchanges the two halves of the lens, hence the two views. Turning by 90 degrees is not among them: the
-    views differ along rows only.
-
-    Args:
-        mirror: probability of mirroring left to right (and exchanging the views).
-        flip: probability of flipping upside down.
-    """
-
-    mirror: float = 0.0
-    flip: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.mirror <= 1 and 0 <= self.flip <= 1):
-            raise DualPixelError(
-                f"augmentation: mirror {self.mirror} and flip {self.flip} are probabilities, between 0 and 1"
-            )
 
 
 class TrainingSamples(Dataset):
@@ -51,8 +29,8 @@ class TrainingSamples(Dataset):
         crops: "windows": the windows of the index, the least sharp share left out, as published; a smaller `crop_size` takes a
             random part of each. "random": `crops_per_scene` places anywhere in each scene, new ones every epoch.
         crops_per_scene: samples a scene gives in an epoch when `crops` is "random".
-        augmentation: flips; None for none.
-        seed: of the run. Crops, flips and cameras depend on (seed, epoch, sample key) alone.
+        augmentation: flips and enlargement; None for none.
+        seed: of the run. Crops, flips, enlargement and cameras depend on (seed, epoch, sample key) alone.
         optics: give what the views are rendered from, with some of the scene around each crop, in place of `fields`.
     """
 
@@ -87,6 +65,11 @@ class TrainingSamples(Dataset):
         smallest = self.window or min(min(split.size(position)) for position in range(len(split)))
         if crop_size is not None and crop_size > smallest:
             raise DualPixelError(f"data.crop_size {crop_size} is larger than the {smallest} pixels that {where} offers")
+        if optics and self.augmentation.enlarge > 1:
+            raise DualPixelError(
+                f"{where}: views cannot be rendered and enlarged; set data.enlarge to 1 (a range of data.optics.focal_length_m "
+                "enlarges blur, too), or drop data.optics"
+            )
         if optics:
             _check_margin(split, (crop_size or self.window) + 2 * optics.margin, where)
 
@@ -111,9 +94,10 @@ class TrainingSamples(Dataset):
             result["camera"] = self.optics.draw(random, *self.split.depth_range(scene))
             result["cut"] = place.within(seen, bool(mirror), bool(flip))
             result["frame"] = Place(0, 0, *self.split.size(scene)).within(place, bool(mirror), bool(flip))
+        enlarge = self.augmentation.draw_enlargement(random, side)
         for name in self.fields:
             stored = MIRRORED.get(name, name) if mirror else name
-            crop = self.split.array(scene, stored)[seen.rows, seen.columns]
+            crop = enlarge(name, self.split.array(scene, stored)[seen.rows, seen.columns])
             result[name] = crop[:: -1 if flip else 1, :: -1 if mirror else 1]
         return {**result, "key": sample.key, "group": sample.group, "index": position}
 

@@ -1,9 +1,10 @@
 """One LightningModule per paper: losses, stages, schedule. The base owns the step that training, validation, test and predict share."""
 
 from dualpixel.recipes.base import Recipe
+from dualpixel.recipes.dpanet import DPANetRecipe
 from dualpixel.recipes.dpdnet import DPDNetRecipe
 from dualpixel.recipes.loading import load
 from dualpixel.recipes.optimizers import KerasAdam
 from dualpixel.recipes.schedules import WarmupCosine
 
-__all__ = ["DPDNetRecipe", "KerasAdam", "Recipe", "WarmupCosine", "load"]
+__all__ = ["DPANetRecipe", "DPDNetRecipe", "KerasAdam", "Recipe", "WarmupCosine", "load"]

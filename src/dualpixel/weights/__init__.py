@@ -10,6 +10,7 @@ from dualpixel.errors import DualPixelError
 from dualpixel.hints import near
 
 CONVERTERS = {
+    "dpanet": ("dualpixel.weights.convert_dpanet:convert_dpanet", "dualpixel.nets.dpanet:DPANet"),
     "dpdnet": ("dualpixel.weights.convert_dpdnet:convert_dpdnet", "dualpixel.nets.dpdnet:DPDNet"),
     "dpdnet_single": ("dualpixel.weights.convert_dpdnet:convert_dpdnet", "dualpixel.nets.dpdnet:DPDNet"),
 }

@@ -73,10 +73,23 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise DualPixelError(f"{path}: truncated or damaged ({error}); copy or convert it again") from None
 
 
-def _load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_checkpoint(path: Path) -> Any:
+    """Read what `torch.save` wrote, of plain tensors, numbers, text and containers only; nothing is executed.
+
+    Args:
+        path: the file; tensors are mapped, so that what is not looked at is never read.
+
+    Returns:
+        The object that was saved, with its tensors on the CPU.
+
+    Raises:
+        DualPixelError: no such file, a truncated or foreign one, or one that holds other Python objects.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DualPixelError(f"{path}: no such file; give a file that torch.save wrote (.pth, .pt or .ckpt)")
     try:
-        # mapped, so that the optimizer's state is never read
-        content: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         objects = ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(path)) or "unknown"
         raise DualPixelError(
@@ -86,6 +99,10 @@ def _load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except Exception as error:  # torch raises RuntimeError, EOFError, KeyError and others
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DualPixelError(f"{path}: truncated, damaged or no checkpoint ({reason}); copy it again") from None
+
+
+def _load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    content: Any = read_checkpoint(path)
     tensors = content.get("state_dict", content) if isinstance(content, dict) else content
     if not isinstance(tensors, dict) or not tensors or not all(isinstance(one, Tensor) for one in tensors.values()):
         raise DualPixelError(
