@@ -21,6 +21,7 @@ TOOLS = {
     "data": "list, show, prepare, index, verify and preview data sets",
     "simulate": "render dual-pixel pairs from your own RGB-D photographs",
     "convert": "turn an authors' weight file into ours",
+    "profile": "parameters, multiply-accumulates, time and memory of a recipe",
 }
 
 
@@ -68,6 +69,10 @@ def _run(arguments: list[str]) -> None:
         from dualpixel.commands.convert import run as run_convert
 
         run_convert(arguments[1:])
+    elif command == "profile":
+        from dualpixel.commands.profile import run as run_profile
+
+        run_profile(arguments[1:])
     else:
         raise DualPixelError(f"unknown command {command!r}: {near(command, [*TRAINING, *TOOLS])}")
 

@@ -45,11 +45,11 @@ def test_unknown_protocols_get_a_near_match():
 
 
 @pytest.mark.parametrize("name", card_names())
-def test_protocols_of_the_cards_exist_and_have_their_bits(name):
+def test_protocols_of_the_cards_exist_and_are_for_their_bits(name):
     card = get_card(name)
     assert card.protocols
-    for one in card.protocols:
-        assert f"the {card.bit_depth}-bit target" in get_protocol(one).description
+    assert all(card.bit_depth in get_protocol(one).data_bits for one in card.protocols)
+    assert f"the {card.bit_depth}-bit target" in get_protocol(card.protocols[0]).description
 
 
 @pytest.mark.parametrize(

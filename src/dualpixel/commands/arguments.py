@@ -83,13 +83,27 @@ def run_plugin(path: Path | None) -> None:
     importlib.import_module(path.stem)
 
 
-def _with_values(function: Callable[..., Any], arguments: list[str]) -> list[str]:
-    """Let ``--partial`` stand for ``--partial true``."""
-    switches = [f"--{name}" for name, one in inspect.signature(function).parameters.items() if one.annotation is bool]
+def spell_out(arguments: list[str], switches: Mapping[str, str]) -> list[str]:
+    """Let ``--partial`` stand for ``--partial true``.
+
+    Args:
+        arguments: as typed.
+        switches: option that may stand without a value -> the option it is short for, often itself.
+    """
     result = []
-    for argument, following in zip(arguments, [*arguments, "--"][1:], strict=True):
-        result.append(f"{argument}=true" if argument in switches and following.startswith("--") else argument)
+    for argument, following in zip(arguments, [*arguments, "-"][1:], strict=True):
+        option = switches.get(argument)
+        if option is None:
+            result.append(argument)
+        else:
+            result.append(f"{option}=true" if following.startswith("-") else option)
     return result
+
+
+def _with_values(function: Callable[..., Any], arguments: list[str]) -> list[str]:
+    """Spell out the function's switches."""
+    parameters = inspect.signature(function).parameters.items()
+    return spell_out(arguments, {f"--{name}": f"--{name}" for name, one in parameters if one.annotation is bool})
 
 
 def _summary(function: Callable[..., Any]) -> str:

@@ -16,8 +16,8 @@ from dualpixel.paths import PACKAGE, find
 from dualpixel.recipes.configuration import check_arguments, check_configuration, find_class, merge
 
 SECTIONS = (
-    "seed_everything", "trainer", "model", "data", "run", "wandb", "scores", "panels", "best", "last", "predictions", "ckpt_path",
-    "weights_only", "verbose", "return_predictions",
+    "seed_everything", "trainer", "model", "data", "run", "wandb", "scores", "panels", "best", "last", "predictions", "inspect",
+    "ckpt_path", "weights_only", "verbose", "return_predictions",
 )  # fmt: skip
 CONFIG = ("-c", "--config")
 CLASSES = {
@@ -27,6 +27,7 @@ CLASSES = {
     "best": "dualpixel.running.checkpoints.BestCheckpoint",
     "last": "dualpixel.running.checkpoints.LastCheckpoint",
     "predictions": "dualpixel.running.predictions.WritePredictions",
+    "inspect": "dualpixel.running.inspect.Inspect",
 }
 """Sections whose keys are the arguments of one class."""
 DEFAULT_DATA = "dualpixel.data.datamodule.DualPixelData"
@@ -56,14 +57,17 @@ def config_files(arguments: list[str]) -> list[Path]:
     return [Path(value) for option, value in zip(arguments, arguments[1:], strict=False) if option in CONFIG]
 
 
-def check_settings(arguments: list[str]) -> None:
+def check_settings(arguments: list[str]) -> dict[str, Any]:
     """Check sections, classes and arguments of all files and options together, as they are laid over one another.
+
+    Returns:
+        The sections, laid over one another; nothing where help is asked for.
 
     Raises:
         DualPixelError: an unknown key or class, with a near match; or no recipe at all.
     """
     if "--help" in arguments or "-h" in arguments:
-        return
+        return {}
     merged: dict[str, Any] = {"data": {"class_path": DEFAULT_DATA}}
     files = config_files(arguments)
     for file in files:
@@ -86,6 +90,7 @@ def check_settings(arguments: list[str]) -> None:
         content = merged.get(section) or {}
         if isinstance(content, dict):
             check_arguments(find_class(class_path, where), content, f"{where}: {section}")
+    return merged
 
 
 def _read(file: Path) -> dict[str, Any]:

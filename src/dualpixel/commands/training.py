@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
+from dualpixel.commands.arguments import spell_out
 from dualpixel.commands.configurations import check_settings, explain, resolve_names
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.scores import Scores
@@ -18,6 +19,7 @@ from dualpixel.recipes import Recipe
 from dualpixel.running.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint, check_checkpoint
 from dualpixel.running.configuration import SavedConfiguration
 from dualpixel.running.folder import check_new, choose_folder, find_checkpoint, restarted_checkpoint
+from dualpixel.running.inspect import Inspect
 from dualpixel.running.loggers import WandbMode, how_to_sync, make_loggers
 from dualpixel.running.panels import Panels
 from dualpixel.running.predictions import WritePredictions
@@ -38,6 +40,8 @@ def run(arguments: list[str]) -> None:
     """
     _quieten()
     arguments = resolve_names(arguments)
+    if arguments[0] == "predict":
+        arguments = spell_out(arguments, {"--inspect": "--inspect.enabled"})
     check_settings(arguments)
     if "--ckpt_path" in arguments[:-1]:  # before Lightning opens it to look for hyper-parameters
         check_checkpoint(arguments[arguments.index("--ckpt_path") + 1])
@@ -92,6 +96,7 @@ class DualPixelCLI(LightningCLI):
         parser.add_lightning_class_args(BestCheckpoint, "best")
         parser.add_lightning_class_args(LastCheckpoint, "last")
         parser.add_lightning_class_args(WritePredictions, "predictions")
+        parser.add_lightning_class_args(Inspect, "inspect")
         parser.set_defaults({"data": {"class_path": "dualpixel.data.datamodule.DualPixelData"}})
 
     def before_instantiate_classes(self) -> None:
@@ -161,8 +166,11 @@ class DualPixelCLI(LightningCLI):
     def after_predict(self) -> None:
         """Say where the images are."""
         writer = next(one for one in self.trainer.callbacks if isinstance(one, WritePredictions))
+        inspect = next(one for one in self.trainer.callbacks if isinstance(one, Inspect))
         if self.trainer.is_global_zero:
             print(f"{writer.written} images written to {writer.target_folder()}")
+            if inspect.enabled:
+                print(f"what the alignment does, as pictures: {inspect.target_folder()}")
 
     def _summarise(self) -> None:
         scores = next(one for one in self.trainer.callbacks if isinstance(one, Scores))

@@ -8,10 +8,12 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from dualpixel.data.fields import MAPS
 from dualpixel.data.samplers import NOT_COUNTED
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.cost import count_macs, count_parameters
-from dualpixel.evaluate.protocols import Protocol, get_protocol
+from dualpixel.evaluate.protocols import PROTOCOLS, Protocol, get_protocol
+from dualpixel.evaluate.quantise import check_even
 from dualpixel.evaluate.report import show
 from dualpixel.evaluate.result import SCHEMA, Result, code_version, now, result_path, save_result
 from dualpixel.metrics import functional
@@ -33,7 +35,8 @@ class Scores(DuringEvaluation):
     as ``val/GROUP/psnr`` ...; ``test/...`` likewise.
 
     Args:
-        protocol: id of the protocol; by default the first that the card names.
+        protocol: id of the protocol of `test`; by default the first that the card names. Where it cuts bits or halves images,
+            the network is tested on such images; validation always sees what is stored.
         lpips: whether `test` measures LPIPS (validation never does: it costs as much as a small network).
         lpips_weights: AlexNet weights for LPIPS; by default $DUALPIXEL_LPIPS, torch hub's cache, or torchvision's download.
     """
@@ -51,9 +54,15 @@ class Scores(DuringEvaluation):
             raise DualPixelError(f"--scores.lpips_weights {lpips_weights}: no such file")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse an unknown protocol before anything runs."""
+        """Refuse an unknown protocol, or one for other data, before anything runs."""
         super().setup(trainer, pl_module, stage)
-        self._protocol(trainer)
+        protocol, card = self._protocol(trainer), trainer.datamodule.card
+        if card.bit_depth not in protocol.data_bits:
+            fitting = [name for name, one in PROTOCOLS.items() if card.bit_depth in one.data_bits]
+            raise DualPixelError(
+                f"protocol {protocol.id} is for data of {' or '.join(map(str, protocol.data_bits))} bits, {card.name} has "
+                f"{card.bit_depth}: choose --scores.protocol {' or '.join(fitting)}"
+            )
 
     def begin(self, trainer: Trainer, recipe: LightningModule, stage: str) -> None:
         """Begin an empty table; in `test` with LPIPS where its weights can be had."""
@@ -72,6 +81,8 @@ class Scores(DuringEvaluation):
             self._perceptual.to(self._place)
         data = trainer.datamodule
         self._samples = data.validation_samples() if validating else data.evaluation_samples(split)
+        if not validating and self._protocol(trainer).halved:
+            self._check_halving(self._protocol(trainer).id, recipe)
         self._names = metrics
         self._inputs = "combined" in self._samples.fields
         columns = [*metrics, *(f"input_{name}" for name in metrics if self._inputs), "loss"]
@@ -79,13 +90,22 @@ class Scores(DuringEvaluation):
         self._limited = limit != 1.0 or isinstance(limit, int) or bool(trainer.fast_dev_run)
         self._table = PerImageScores(columns, len(self._samples), partial=self._limited).to(self._place)
 
+    def on_test_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: dict[str, Any], *position: int
+    ) -> None:
+        """Make the batch what the protocol says; in place, since the recipe and every callback are handed this very mapping."""
+        seen = self._protocol(trainer).batch(batch)
+        batch.clear()
+        batch.update(seen)
+
     def batch(self, trainer: Trainer, recipe: LightningModule, stage: str, outputs: Any, batch: Any) -> None:
         """Score one batch; count the cost on the first of a test."""
         if int(batch["index"][0]) == NOT_COUNTED:
             return
         target = batch["sharp"].to(self._place)
         scores = {"loss": outputs["loss"].detach().to(self._place).double().expand(len(batch["index"]))}
-        scores |= self._compare("", outputs["prediction"]["sharp"].to(self._place).float(), target)
+        output = outputs["prediction"]["sharp"].to(self._place).float()
+        scores |= self._compare("", self._protocol(trainer).output(output) if stage == "test" else output, target)
         if self._inputs:
             scores |= self._compare("input_", batch["combined"].to(self._place), target)
         self._table.update(batch["index"], scores)
@@ -149,6 +169,18 @@ class Scores(DuringEvaluation):
                 "precision": str(trainer.precision),
             },
         )
+
+    def _check_halving(self, protocol: str, recipe: LightningModule) -> None:
+        """Refuse, before the first batch, scenes of odd sizes and recipes that need what halved batches do not have."""
+        maps = [name for name in (*recipe.inputs, *recipe.targets) if name in MAPS]
+        if maps:
+            raise DualPixelError(
+                f"protocol {protocol} halves images and leaves {', '.join(maps)} out, which the recipe needs: "
+                "choose another --scores.protocol"
+            )
+        split = self._samples.split
+        for scene, sample in enumerate(split.index.samples):
+            check_even(*split.size(scene), f"{split.index.dataset} {split.index.split} {sample.key}")
 
     def _protocol(self, trainer: Trainer) -> Protocol:
         return get_protocol(self.protocol or trainer.datamodule.card.protocols[0])

@@ -27,8 +27,6 @@ def load(recipe: str, weights: str | Path | None = None, **options: Any) -> Reci
     Raises:
         DualPixelError: unknown recipe, unknown option, or weights of another network.
     """
-    from jsonargparse import ArgumentParser
-
     path = find("recipes", recipe)
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict) or "class_path" not in content.get("model", {}):
@@ -42,13 +40,27 @@ def load(recipe: str, weights: str | Path | None = None, **options: Any) -> Reci
     net.update(options)
 
     check_configuration(model, f"recipe {recipe}: model")
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Recipe, "model")
-    made = parser.instantiate_classes(parser.parse_object({"model": model})).model
+    made = make_recipe(model)
     if state_dict is not None:
         check_channels(metadata, weights)
         load_into(made.net, state_dict, weights, metadata)
     return made.eval()
+
+
+def make_recipe(model: dict[str, Any]) -> Recipe:
+    """Make a recipe from the section ``model`` of a configuration that has been checked.
+
+    Args:
+        model: ``class_path`` and ``init_args``.
+
+    Returns:
+        The LightningModule, with random weights.
+    """
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_subclass_arguments(Recipe, "model")
+    return parser.instantiate_classes(parser.parse_object({"model": model})).model
 
 
 def _stored_options(metadata: dict[str, str], weights: str | Path | None) -> dict[str, Any]:

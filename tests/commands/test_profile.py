@@ -1,0 +1,78 @@
+import re
+import subprocess
+import sys
+
+import pytest
+import yaml
+from command_line import TOP, refused
+
+from dualpixel.cli import main
+
+DPANET, DPDNET = (["--config", str(TOP / "recipes" / f"{name}.yaml")] for name in ("dpanet", "dpdnet"))
+
+
+@pytest.fixture
+def narrow(tmp_path):
+    """A second file that makes a recipe's network narrow."""
+    path = tmp_path / "narrow.yaml"
+    path.write_text(yaml.safe_dump({"model": {"init_args": {"net": {"init_args": {"width": 0.05}}}}}))
+    return ["--config", str(path)]
+
+
+def figures(capsys, *arguments):
+    """Row -> figure, as printed."""
+    main(["profile", *arguments])
+    cells = [[cell.strip() for cell in line.split("│")] for line in capsys.readouterr().out.splitlines()]
+    return {row[1]: row[2] for row in cells if len(row) > 3 and row[1]}
+
+
+def test_profile_shows_our_figures_and_the_papers(capsys):
+    assert figures(capsys, *DPANET) == {
+        "parameters": "63,983,859",
+        "trainable parameters": "63,983,859",
+        "multiply-accumulates": "318.478221312 G",
+        "convolution": "278.889234432 G",
+        "correlation": "0.934281216 G",
+        "deform_conv2d": "38.654705664 G",
+        "by the paper's own count": "213.770043392 G",
+    }
+
+
+def test_profile_lays_files_over_one_another_and_takes_a_size(capsys, narrow):
+    small = figures(capsys, *DPDNET, *narrow, "--size", "32", "48")
+    large = figures(capsys, *DPDNET, *narrow, "--size", "64", "48")
+    assert set(small) == {"parameters", "trainable parameters", "multiply-accumulates"}
+    assert int(small["parameters"].replace(",", "")) < 100_000
+    assert float(large["multiply-accumulates"][:-2]) == 2 * float(small["multiply-accumulates"][:-2]) > 0
+
+
+@pytest.mark.parametrize("option", [["--time"], ["--time", "true"]])
+def test_profile_takes_the_time_where_it_is_asked_to(capsys, narrow, option):
+    measured = figures(capsys, *DPANET, *narrow, "--size", "16", "16", *option)
+    assert 0 < float(re.fullmatch(r"(\d+\.\d{3}) s", measured["time"])[1]) < 60
+    assert re.fullmatch(r"[\d,]+ MiB", measured["peak memory"])
+
+
+def test_help_does_not_import_torch():
+    code = (
+        "import sys; sys.path.insert(0, 'src')\n"
+        "from dualpixel.cli import main\n"
+        "try:\n    main(['profile', '--help'])\n"
+        "except SystemExit as stopped:\n    assert stopped.code == 0 and 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--size" in done.stdout
+
+
+def test_profile_says_what_is_wrong(capsys, tmp_path, narrow):
+    assert "did you mean 'dpanet'" in refused(capsys, "profile", "--config", "dpanett")
+    assert "no recipe is given" in refused(capsys, "profile")
+    assert "no recipe is given" in refused(capsys, "profile", *narrow)
+    assert "--sze" in refused(capsys, "profile", *DPANET, "--sze", "8", "8")
+    assert "must be at least 1" in refused(capsys, "profile", *DPANET, "--size", "0", "8")
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(yaml.safe_dump({"model": {"init_args": {"net": {"init_args": {"widht": 0.05}}}}}))
+    assert "did you mean 'width'" in refused(capsys, "profile", *DPANET, "--config", str(wrong))
+    wrong.write_text(yaml.safe_dump({"model": {"init_args": {"net": {"init_args": {"width": -1.0}}}}}))
+    assert "must be positive" in refused(capsys, "profile", *DPANET, "--config", str(wrong))

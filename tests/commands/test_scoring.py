@@ -1,0 +1,116 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from command_line import TOP, refused
+from scenes import SIZE, TEST_KEYS
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+import dualpixel
+from dualpixel import DualPixelError
+from dualpixel.cli import main
+from dualpixel.data.reading import PreparedSplit
+from dualpixel.evaluate.result import load_result
+from dualpixel.evaluate.scores import Scores
+
+DPDNET = str(TOP / "recipes" / "dpdnet.yaml")
+
+
+@pytest.fixture
+def arguments(trained, overlay, tmp_path):
+    """What stands behind ``test`` but the protocol."""
+    return ["--config", DPDNET, "--config", overlay, "--ckpt_path", str(trained), "--run.root", str(tmp_path), "--run.name", "p",
+            "--scores.lpips", "false", "--panels.count", "0"]  # fmt: skip
+
+
+def as_authors(stored, halved):
+    """uint16 (H, W, 3) as 8 bits, by integers alone."""
+    image = stored >> 8
+    if not halved:
+        return image.astype(np.uint8)
+    height, width = SIZE
+    return ((image.reshape(height // 2, 2, width // 2, 2, 3).sum(axis=(1, 3)) + 2) // 4).astype(np.uint8)
+
+
+def batch_of(images):
+    return {name: torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255 for name, image in images.items()}
+
+
+@pytest.mark.parametrize(("protocol", "halved"), [("dpanet-8bit", False), ("dpanet-half", True)])
+def test_a_test_by_dpanets_protocols_sees_and_scores_8_bits(
+    arguments, trained, small_shards, tmp_path, capsys, protocol, halved
+):
+    main(["test", *arguments, "--scores.protocol", protocol])
+    assert f"protocol {protocol}" in capsys.readouterr().out
+    result = load_result(tmp_path / "p" / "results" / "dpdd_small-test" / protocol / "result.json")
+    assert result.protocol == protocol and result.complete and ("halved" in result.protocol_description) is halved
+    assert result.macs_size == [side // (1 + halved) for side in SIZE]
+
+    recipe = dualpixel.load("dpdnet", weights=trained / "checkpoints" / "last.ckpt")
+    split = PreparedSplit(small_shards / "test")
+    assert len(result.rows) == len(TEST_KEYS)
+    for position, row in enumerate(result.rows):
+        names = ("left", "right", "combined", "sharp")
+        images = {name: as_authors(np.asarray(split.array(position, name)), halved) for name in names}
+        with torch.inference_mode():
+            output = recipe(batch_of(images))["sharp"]
+        output = (output[0].permute(1, 2, 0).numpy() * 255).astype(np.uint8)  # truncates
+        assert row["psnr"] == pytest.approx(peak_signal_noise_ratio(images["sharp"], output), abs=1e-5)
+        assert row["input_psnr"] == pytest.approx(
+            peak_signal_noise_ratio(images["sharp"], images["combined"]), abs=1e-5
+        )
+        ssim = structural_similarity(output / 255, images["sharp"] / 255, channel_axis=-1, data_range=1.0)
+        assert row["ssim"] == pytest.approx(ssim, abs=1e-5)
+        difference = np.abs(output.astype(int) - images["sharp"]).mean() / 255
+        assert row["mae"] == pytest.approx(difference, abs=1e-7)
+
+
+def test_validation_does_not_know_the_protocol(arguments, capsys):
+    said = []
+    for protocol in ("dpdnet-16bit", "dpanet-half"):
+        main(["validate", *arguments, "--scores.protocol", protocol])
+        said.append(next(line for line in capsys.readouterr().out.splitlines() if "best validation PSNR" in line))
+    assert said[0] == said[1]
+
+
+def test_protocols_are_refused_where_they_are_unknown_or_for_other_data(arguments, capsys):
+    assert "did you mean 'dpanet-half'" in refused(capsys, "test", *arguments, "--scores.protocol", "dpanet_half")
+    message = refused(capsys, "test", *arguments, "--scores.protocol", "whole-8bit")
+    assert "whole-8bit is for data of 8 bits, dpdd_small has 16" in message and "dpdnet-16bit or dpanet-8bit" in message
+
+
+def trainer_of(bit_depth):
+    """As much of a trainer as the set-up of scores asks for."""
+    return SimpleNamespace(
+        strategy=SimpleNamespace(broadcast=lambda folder: folder),
+        default_root_dir="runs/x",
+        datamodule=SimpleNamespace(card=SimpleNamespace(name="set", bit_depth=bit_depth, protocols=["whole-8bit"])),
+    )
+
+
+def test_8_bit_data_go_through_8_bit_protocols():
+    for protocol in (None, "whole-8bit", "dpanet-8bit", "dpanet-half"):
+        Scores(protocol).setup(trainer_of(8), None, "test")
+    with pytest.raises(DualPixelError, match="for data of 16 bits, set has 8"):
+        Scores("dpdnet-16bit").setup(trainer_of(8), None, "test")
+    with pytest.raises(DualPixelError, match="for data of 8 bits, set has 16"):
+        Scores().setup(trainer_of(16), None, "test")
+
+
+def samples_of(*sizes):
+    """As much of evaluation samples as the check of their sizes asks for."""
+    scenes = [SimpleNamespace(key=f"scene{number}") for number in range(len(sizes))]
+    index = SimpleNamespace(dataset="set", split="test", samples=scenes)
+    return SimpleNamespace(split=SimpleNamespace(index=index, size=lambda scene: sizes[scene]))
+
+
+def test_halving_is_refused_before_the_first_batch():
+    scores, recipe = Scores("dpanet-half"), SimpleNamespace(inputs=("left", "right"), targets=("sharp",))
+    scores._samples = samples_of((8, 10), (8, 6))
+    scores._check_halving("dpanet-half", recipe)
+    with pytest.raises(DualPixelError, match="leaves blur out, which the recipe needs"):
+        scores._check_halving("dpanet-half", SimpleNamespace(inputs=("left",), targets=("sharp", "blur")))
+    scores._samples = samples_of((8, 10), (8, 7))
+    with pytest.raises(DualPixelError, match="set test scene1 of 8 x 7 pixels cannot be halved"):
+        scores._check_halving("dpanet-half", recipe)
