@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dualpixel.blocks.alignment import DecoderAlignment, EncoderAlignment, NoAlignment, OffsetsFrom, SideBranch
+from dualpixel.blocks.alignment import (
+    NEGATIVE_SLOPE,
+    DecoderAlignment,
+    EncoderAlignment,
+    NoAlignment,
+    OffsetsFrom,
+    SideBranch,
+)
 from dualpixel.blocks.padding import fit_centre
 from dualpixel.blocks.pyramid import PyramidExtractor
 from dualpixel.blocks.residual import ConvolutionResidualBlock, SameConvolution
@@ -88,7 +95,8 @@ class DPANet(nn.Module):
         width: factor on all channel counts but those of images, volumes and offsets, rounded, at least one each; 1.0 is
             the published network. Ours.
         residual: ours, for short trainings: the network's output is added to the combined image instead of going through
-            the sigmoid, and the last convolution starts at zero, so that training starts from the blurry image.
+            the sigmoid, the last convolution starts at zero, so that training starts from the blurry image, and the
+            ReLU before it is leaky (at a high learning rate all of its channels closed for ever within 20 steps).
         share_encoder: whether both views have the same weights in F_E^1 to F_E^5 and in EAM's deformable convolutions
             (ablation 1 takes two sets).
         share_extractor: the same for the initial extractor (ablation 1).
@@ -189,9 +197,8 @@ class DPANet(nn.Module):
         self.dec3 = decoder(level4, level3)
         self.dec2 = decoder(level3, level2)
         self.dec1 = decoder(level2, level1)
-        self.out = nn.Sequential(
-            SameConvolution(level1, level1, 3), nn.ReLU(inplace=True), SameConvolution(level1, 3, 3)
-        )
+        activation = nn.LeakyReLU(NEGATIVE_SLOPE, inplace=True) if residual else nn.ReLU(inplace=True)
+        self.out = nn.Sequential(SameConvolution(level1, level1, 3), activation, SameConvolution(level1, 3, 3))
         if residual:
             nn.init.zeros_(self.out[-1].weight)
             nn.init.zeros_(self.out[-1].bias)

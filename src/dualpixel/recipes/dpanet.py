@@ -30,7 +30,8 @@ class DPANetRecipe(Recipe):
 
     Differences: images of any size are padded by reflection to a multiple of 8 and cropped back; the authors' program takes
     multiples of 4 only, which DPDD's are. The authors keep the epoch that is best on the test set; ours is chosen on
-    the validation set. They read 16-bit files as 8 bits; ours stay 16.
+    the validation set. They read 16-bit files as 8 bits; ours stay 16, and the protocol
+    dpanet-8bit scores as they do.
     """
 
     net: DPANet
