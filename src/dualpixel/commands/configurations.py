@@ -4,6 +4,7 @@ import re
 import traceback
 from argparse import ArgumentError
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,24 @@ def _nested(names: list[str], value: Any, known: Any) -> dict[str, Any]:
         first in ("model", "data") or (isinstance(below, dict) and "class_path" in below)
     )
     return {first: {"class_path": value} if names_a_class else value}
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Say in our words what jsonargparse, Lightning and torch raise within the block, where there are words for it.
+
+    Raises:
+        DualPixelError: in place of what was raised.
+    """
+    try:
+        yield
+    except DualPixelError:
+        raise
+    except Exception as error:
+        said = explain(error)
+        if said is None:
+            raise
+        raise DualPixelError(said) from error
 
 
 def explain(error: Exception) -> str | None:

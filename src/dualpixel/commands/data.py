@@ -169,7 +169,7 @@ def preview(
     """Draw a contact sheet: left, right, their difference, sharp (and depth and blur where there are any) of some scenes.
 
     Where there are sharp images and depth, a second sheet shows our optics on the first scene: point spread functions, a detail swept
-    through focus, and the scene as evaluation with on-the-fly optics sees it.
+    through focus, and the scene as the camera of the settings that blurs most sees it.
 
     Args:
         name: a card's name or path.

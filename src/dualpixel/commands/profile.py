@@ -41,23 +41,16 @@ def run(arguments: list[str]) -> None:
 
     import torch
 
-    from dualpixel.commands.configurations import check_settings, explain, resolve_names
+    from dualpixel.commands.configurations import check_settings, explained, resolve_names
     from dualpixel.data.fields import IMAGES
     from dualpixel.recipes.loading import make_recipe
 
     files = [word for file in options.config or [] for word in ("--config", file)]
     model = check_settings(resolve_names(["profile", *files]))["model"]
-    try:
+    with explained():
         recipe = make_recipe(model)
         batch = {name: torch.rand(1, 3 if name in IMAGES else 1, height, width) for name in recipe.inputs}
         rows = _rows(recipe, batch, bool(options.time))
-    except DualPixelError:
-        raise
-    except Exception as error:
-        explained = explain(error)
-        if explained is None:
-            raise
-        raise DualPixelError(explained) from error
 
     table = Table(title=f"{recipe.name}, one image of {height}x{width}", title_justify="left")
     for heading in ("", "figure", "meaning"):

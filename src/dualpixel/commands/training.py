@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
 from dualpixel.commands.arguments import spell_out
-from dualpixel.commands.configurations import check_settings, explain, resolve_names
+from dualpixel.commands.configurations import check_settings, explained, resolve_names
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.scores import Scores
 from dualpixel.recipes import Recipe
@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> None:
     check_settings(arguments)
     if "--ckpt_path" in arguments[:-1]:  # before Lightning opens it to look for hyper-parameters
         check_checkpoint(arguments[arguments.index("--ckpt_path") + 1])
-    try:
+    with explained():
         DualPixelCLI(
             Recipe,
             LightningDataModule,
@@ -60,13 +60,6 @@ def run(arguments: list[str]) -> None:
             | {name: {"exit_on_error": False} for name in LightningCLI.subcommands()},
             args=arguments,
         )
-    except DualPixelError:
-        raise
-    except Exception as error:
-        explained = explain(error)
-        if explained is None:
-            raise
-        raise DualPixelError(explained) from error
 
 
 class DualPixelCLI(LightningCLI):
