@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from command_line import TOP
+from command_line import TOP, refused
 from scenes import COUNTS, SIZE, TEST_KEYS, photograph, views
 
 import dualpixel
@@ -129,6 +129,22 @@ def test_resuming_goes_on_in_the_same_folder(trained, overlay, tmp_path):
     assert after["global_step"] == before["global_step"] // 2 * 3
     logs = [len(list(one.glob("logs/*/metrics.csv"))) for one in (trained, folder)]
     assert logs[1] == logs[0] + 1  # the numbers logged before the resume are still there
+
+
+def test_a_rectangular_crop_is_read_from_both_places_and_a_resumed_run_knows_it(overlay, tmp_path, capsys):
+    sizes = tmp_path / "sizes.yaml"
+    sizes.write_text("data: {init_args: {crop_size: [48, 40]}}")
+    fit = ["fit", "--config", DPDNET, "--config", overlay, "--run.root", str(tmp_path), "--run.name", "r", "--panels.count", "0",
+           "--trainer.limit_val_batches", "0", "--trainer.limit_train_batches", "2"]  # fmt: skip
+    main([*fit, "--config", str(sizes), "--trainer.max_epochs", "1"])
+    stored = yaml.safe_load((tmp_path / "r" / "config.yaml").read_text())
+    assert stored["data"]["init_args"]["crop_size"] == [48, 40]
+    resumed = [*fit, "--ckpt_path", str(tmp_path / "r"), "--trainer.max_epochs", "2"]
+    for other in ("48", "[40, 48]"):
+        message = refused(capsys, *resumed, "--data.crop_size", other)
+        assert f"was trained with crop size [48, 40], this run has {other}" in message
+    main([*resumed, "--data.crop_size", "[48, 40]"])
+    assert torch.load(tmp_path / "r" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 4
 
 
 def test_init_from_starts_a_new_run_from_old_weights(trained, overlay, tmp_path):

@@ -27,7 +27,7 @@ def enlargements(augmentation, count=400):
     rows, columns = np.mgrid[:SIDE, :SIDE].astype(np.float32)
     found = []
     for number in range(count):
-        change = augmentation.draw_enlargement(generator(number), SIDE)
+        change = augmentation.draw_enlargement(generator(number), SIDE, SIDE)
         row, column = change("depth", rows), change("depth", columns)
         factor = change("blur", np.ones((SIDE, SIDE), np.float32))[0, 0]
         found.append((round(factor * SIDE), row[0, 0] * factor, column[0, 0] * factor))
@@ -48,7 +48,7 @@ def test_the_authors_crop_on_the_diagonal():
 
 def test_an_enlarged_crop_is_a_part_of_the_bilinearly_enlarged_picture():
     for seed in range(5):
-        change = Augmentation(enlarge=1.25).draw_enlargement(generator("pixels", seed), SIDE)
+        change = Augmentation(enlarge=1.25).draw_enlargement(generator("pixels", seed), SIDE, SIDE)
         changed = change("sharp", image())
         assert changed.shape == (SIDE, SIDE, 3) and changed.dtype == np.uint16
         larger = round(change("blur", np.ones((SIDE, SIDE), np.float32))[0, 0] * SIDE)
@@ -65,7 +65,7 @@ def test_an_enlarged_crop_is_a_part_of_the_bilinearly_enlarged_picture():
 
 
 def test_blur_grows_with_the_picture_and_depth_does_not():
-    change = Augmentation(enlarge=2.0).draw_enlargement(generator(1), SIDE)
+    change = Augmentation(enlarge=2.0).draw_enlargement(generator(1), SIDE, SIDE)
     three = np.full((SIDE, SIDE), 3, np.float32)
     blur = change("blur", three)
     assert 3 < blur[0, 0] < 6 and (blur == blur[0, 0]).all()
@@ -74,7 +74,7 @@ def test_blur_grows_with_the_picture_and_depth_does_not():
 
 def test_without_enlargement_nothing_is_drawn():
     random = generator(0)
-    change = Augmentation(mirror=0.5).draw_enlargement(random, SIDE)
+    change = Augmentation(mirror=0.5).draw_enlargement(random, SIDE, SIDE)
     assert change("sharp", image()) is not None and np.array_equal(change("sharp", image()), image())
     assert random.random() == generator(0).random()
 

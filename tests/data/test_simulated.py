@@ -231,7 +231,7 @@ def test_crops_whose_surroundings_differ_in_size_are_refused(tmp_path):
     card = write_rgbd_card(tmp_path / "rgbd_mixed.yaml", splits={"train": {"scenes": None}}, shares={})
     split = PreparedSplit(prepare(get_card(card), tmp_path / "source", tmp_path / "shards", processes=1) / "train")
     TrainingSamples(split, [], 58, "random", 2, optics=VIEWS)  # 58 and 6 on each side are 70
-    with pytest.raises(DualPixelError, match="within 76 pixels of scene, of which the smallest scene has 70"):
+    with pytest.raises(DualPixelError, match="within 76x76 pixels of scene, of which the smallest scenes have 70x76"):
         TrainingSamples(split, [], 64, "random", 2, optics=VIEWS)
 
 

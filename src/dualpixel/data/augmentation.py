@@ -42,34 +42,39 @@ class Augmentation:
         if not 1 <= self.enlarge <= 8:
             raise DualPixelError(f"augmentation: enlarge {self.enlarge} is the largest factor, between 1 (none) and 8")
 
-    def draw_enlargement(self, random: np.random.Generator, side: int) -> Change:
+    def draw_enlargement(self, random: np.random.Generator, height: int, width: int) -> Change:
         """Draw how all fields of one sample are enlarged.
 
-        The new side is an even number from `side` to below `enlarge` x `side`, as likely as any other.
+        The new height is an even number from `height` to below `enlarge` x `height`, as likely as any other; the width grows by
+        the same factor, to the nearest pixel. A crop on the diagonal has the same share of the room below and beside it.
 
         Source: the published program of DPANet enlarges patches of 512 pixels to 512 ... 638, bilinearly.
 
         Args:
             random: where the numbers come from; nothing is drawn where `enlarge` is 1.
-            side: of the square crop, pixels.
+            height: of the crop, pixels.
+            width: of the crop, pixels.
 
         Returns:
-            What maps each crop (side, side[, 3]) to its enlargement. Images are interpolated bilinearly and rounded to their type;
+            What maps each crop (height, width[, 3]) to its enlargement. Images are interpolated bilinearly and rounded to their type;
             maps are taken from the nearest pixel, and blur radii grow by the factor.
         """
-        most = int(np.ceil(self.enlarge * side)) - 1
-        if most <= side:
+        most = int(np.ceil(self.enlarge * height)) - 1
+        if most <= height:
             return lambda _, crop: crop
-        larger = max(side, int(random.integers(side, most + 1)) // 2 * 2)
-        row, column = (int(random.integers(larger - side + 1)) for _ in range(2))
-        column = row if self.diagonal else column
+        higher = max(height, int(random.integers(height, most + 1)) // 2 * 2)
+        wider = round(width * higher / height)
+        below, beside = higher - height, wider - width
+        row, column = (int(random.integers(room + 1)) for room in (below, beside))
+        if self.diagonal and below:
+            column = round(row * beside / below)
 
         def enlarge(name: str, crop: np.ndarray) -> np.ndarray:
-            if larger == side:
+            if higher == height:
                 return crop
             way = cv2.INTER_NEAREST if name in MAPS else cv2.INTER_LINEAR
-            image = cv2.resize(np.ascontiguousarray(crop), (larger, larger), interpolation=way)
-            image = image[row : row + side, column : column + side]
-            return image * np.float32(larger / side) if name == "blur" else image
+            image = cv2.resize(np.ascontiguousarray(crop), (wider, higher), interpolation=way)
+            image = image[row : row + height, column : column + width]
+            return image * np.float32(higher / height) if name == "blur" else image
 
         return enlarge

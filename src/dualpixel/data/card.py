@@ -1,11 +1,12 @@
 """The card of a data set: everything there is to know before its first file is opened. One YAML file each, in `registry/`."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from dualpixel.data.fields import FIELDS
+from dualpixel.data.index import Index
 from dualpixel.data.schema import build
 from dualpixel.errors import DualPixelError
 from dualpixel.files import read_yaml
@@ -164,6 +165,26 @@ class Card:
     def group(self, split: str, key: str) -> str:
         """Return the group of a scene, "" where the card lists none."""
         return next((group for group, keys in self.split(split).groups.items() if key in keys), "")
+
+    def check_index(self, split: str, index: Index, folder: Path) -> None:
+        """Refuse shards of another data set, version or rule for windows than the card's: their scores would bear its name.
+
+        Raises:
+            DualPixelError: the index says otherwise than the card.
+        """
+        rule = self.preparation.windows.get(split)
+        stated = {
+            "data set": (index.dataset, self.name),
+            "version": (index.version, self.version),
+            "split": (index.split, split),
+            "windows": (index.preparation.get("windows"), asdict(rule) if rule else None),
+        }
+        for what, (found, wanted) in stated.items():
+            if found != wanted:
+                raise DualPixelError(
+                    f"{folder} holds {what} {found}, the card {self.name} says {wanted}: "
+                    "name the right --data.dataset or --data.root, or prepare the set again"
+                )
 
     def how_to_get(self, source: str = "FOLDER") -> str:
         """Say in two lines how the set is got and prepared."""

@@ -12,7 +12,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from dualpixel.data.augmentation import Augmentation
 from dualpixel.data.card import Card
-from dualpixel.data.index import INDEX, Index
+from dualpixel.data.crops import CropSize, plain_crop_size
+from dualpixel.data.index import INDEX
 from dualpixel.data.pairs import Photographs
 from dualpixel.data.prepare import prepare
 from dualpixel.data.reading import PreparedSplit
@@ -35,7 +36,7 @@ class DualPixelData(LightningDataModule):
         dataset: name of a card of the registry, or the path of a card.
         root: folder with the prepared splits; by default ``$DUALPIXEL_SHARDS/NAME``, else ``shards/NAME``.
         batch_size: training samples a process takes in one step; the effective batch is this times the number of processes.
-        crop_size: side of the training crop in pixels; by default the card's window.
+        crop_size: side of the square training crop or [height, width], pixels; by default the card's window.
         crops: "windows" for the card's windows without the least sharp ones (as DPDNet was trained), "random" for random places.
         crops_per_scene: samples a scene gives in an epoch when `crops` is "random".
         mirror: probability of mirroring left to right, which exchanges the views.
@@ -61,7 +62,7 @@ class DualPixelData(LightningDataModule):
         dataset: str,
         root: Path | None = None,
         batch_size: int = 1,
-        crop_size: int | None = None,
+        crop_size: CropSize | None = None,
         crops: Literal["windows", "random"] = "windows",
         crops_per_scene: int = 20,
         mirror: float = 0.0,
@@ -78,15 +79,16 @@ class DualPixelData(LightningDataModule):
         optics: SimulatedViews | None = None,
     ) -> None:
         super().__init__()
-        at_least = {"batch_size": 1, "evaluation_batch_size": 1, "crop_size": 1, "crops_per_scene": 1, "num_workers": 0}
+        at_least = {"batch_size": 1, "evaluation_batch_size": 1, "crops_per_scene": 1, "num_workers": 0}
         for name, least in at_least.items():
             value = locals()[name]
-            if value is not None and value < least:
+            if value < least:
                 raise DualPixelError(f"data.{name} {value}: must be at least {least}")
         self.card: Card = get_card(dataset)
         self.root = Path(root) if root else shards_home() / self.card.name
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
-        self.crop_size, self.crops, self.crops_per_scene = crop_size, crops, crops_per_scene
+        self.crop_size = None if crop_size is None else plain_crop_size(crop_size)
+        self.crops, self.crops_per_scene = crops, crops_per_scene
         self.augmentation = Augmentation(mirror, flip, enlarge, diagonal)
         self.validation, self.num_workers = validation, num_workers
         self.predict_source = [predict_source] if isinstance(predict_source, str) else predict_source
@@ -134,24 +136,8 @@ class DualPixelData(LightningDataModule):
         if name not in self._splits:
             self.card.split(name)
             self._splits[name] = PreparedSplit(self.root / name)
-            self._check_card(name, self._splits[name].index)
+            self.card.check_index(name, self._splits[name].index, self.root / name)
         return self._splits[name]
-
-    def _check_card(self, name: str, index: Index) -> None:
-        """Refuse shards of another data set, version or rule for windows than the card's: their scores would bear its name."""
-        rule = self.card.preparation.windows.get(name)
-        stated = {
-            "data set": (index.dataset, self.card.name),
-            "version": (index.version, self.card.version),
-            "split": (index.split, name),
-            "windows": (index.preparation.get("windows"), asdict(rule) if rule else None),
-        }
-        for what, (found, wanted) in stated.items():
-            if found != wanted:
-                raise DualPixelError(
-                    f"{self.root / name} holds {what} {found}, the card {self.card.name} says {wanted}: "
-                    "name the right --data.dataset or --data.root, or prepare the set again"
-                )
 
     def _needed(self, stage: str) -> list[str]:
         if stage == "predict":
@@ -227,7 +213,7 @@ class DualPixelData(LightningDataModule):
         return {
             "effective_batch": self.batch_size * world,
             "seed": self.seed,
-            "crop_size": self.crop_size,
+            "crop_size": list(self.crop_size) if isinstance(self.crop_size, tuple) else self.crop_size,
             "crops": self.crops,
             "crops_per_scene": self.crops_per_scene,
             **asdict(self.augmentation),

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dualpixel.data.augmentation import Augmentation
+from dualpixel.data.crops import CropSize, check_crop, check_margin, chosen_windows, sides_of
 from dualpixel.data.fields import IMAGES, MAPS, MIRRORED
 from dualpixel.data.images import DEPTHS
 from dualpixel.data.reading import PreparedSplit
@@ -25,7 +26,7 @@ class TrainingSamples(Dataset):
     Args:
         split: the prepared split.
         fields: which fields to read.
-        crop_size: side of the square crop, pixels; None for the whole window.
+        crop_size: side of a square crop or (height, width), pixels; None for the whole window.
         crops: "windows": the windows of the index, the least sharp share left out, as published; a smaller `crop_size` takes a
             random part of each. "random": `crops_per_scene` places anywhere in each scene, new ones every epoch.
         crops_per_scene: samples a scene gives in an epoch when `crops` is "random".
@@ -38,14 +39,14 @@ class TrainingSamples(Dataset):
         self,
         split: PreparedSplit,
         fields: Sequence[str],
-        crop_size: int | None = None,
+        crop_size: CropSize | None = None,
         crops: str = "windows",
         crops_per_scene: int = 20,
         augmentation: Augmentation | None = None,
         seed: int = 0,
         optics: SimulatedViews | None = None,
     ) -> None:
-        self.split, self.crop_size, self.seed, self.optics = split, crop_size, seed, optics
+        self.split, self.seed, self.optics = split, seed, optics
         self.fields = list(NEEDED if optics else fields)
         self.augmentation = augmentation or Augmentation()
         where = f"{split.index.dataset} {split.index.split}"
@@ -55,23 +56,23 @@ class TrainingSamples(Dataset):
                 raise DualPixelError(
                     f"{where} was prepared without windows; use data.crops=random, or `data index` with --window"
                 )
-            self.places = _chosen_windows(split, rule["discard"])
+            self.places = chosen_windows(split, rule["discard"])
             self.window: int | None = rule["size"]
         else:
             if crop_size is None:
                 raise DualPixelError("data.crops=random needs data.crop_size")
             self.places = [(scene, number, None) for scene in range(len(split)) for number in range(crops_per_scene)]
             self.window = None
-        smallest = self.window or min(min(split.size(position)) for position in range(len(split)))
-        if crop_size is not None and crop_size > smallest:
-            raise DualPixelError(f"data.crop_size {crop_size} is larger than the {smallest} pixels that {where} offers")
+        size = crop_size or self.window
+        check_crop(size, self.window, split, where)
+        self.crop = sides_of(size)
         if optics and self.augmentation.enlarge > 1:
             raise DualPixelError(
                 f"{where}: views cannot be rendered and enlarged; set data.enlarge to 1 (a range of data.optics.focal_length_m "
                 "enlarges blur, too), or drop data.optics"
             )
         if optics:
-            _check_margin(split, (crop_size or self.window) + 2 * optics.margin, where)
+            check_margin(size, optics.margin, split, where)
 
     def __len__(self) -> int:
         return len(self.places)
@@ -83,43 +84,22 @@ class TrainingSamples(Dataset):
         random = generator(self.seed, epoch, f"{sample.key}/{number}")
         height, width = (self.window, self.window) if corner else self.split.size(scene)
         row, column = corner or (0, 0)
-        side = self.crop_size or self.window
-        row += int(random.integers(height - side + 1))
-        column += int(random.integers(width - side + 1))
+        row += int(random.integers(height - self.crop[0] + 1))
+        column += int(random.integers(width - self.crop[1] + 1))
         mirror, flip = random.random(2) < (self.augmentation.mirror, self.augmentation.flip)
-        place = seen = Place(row, column, side, side)
+        place = seen = Place(row, column, *self.crop)
         result: dict[str, Any] = {}
         if self.optics:
             seen = self.optics.around(place, self.split.size(scene))
             result["camera"] = self.optics.draw(random, *self.split.depth_range(scene))
             result["cut"] = place.within(seen, bool(mirror), bool(flip))
             result["frame"] = Place(0, 0, *self.split.size(scene)).within(place, bool(mirror), bool(flip))
-        enlarge = self.augmentation.draw_enlargement(random, side)
+        enlarge = self.augmentation.draw_enlargement(random, *self.crop)
         for name in self.fields:
             stored = MIRRORED.get(name, name) if mirror else name
             crop = enlarge(name, self.split.array(scene, stored)[seen.rows, seen.columns])
             result[name] = crop[:: -1 if flip else 1, :: -1 if mirror else 1]
         return {**result, "key": sample.key, "group": sample.group, "index": position}
-
-
-def _chosen_windows(split: PreparedSplit, discard: float) -> list[tuple[int, int, tuple[int, int] | None]]:
-    places = []
-    for scene, sample in enumerate(split.index.samples):
-        dropped = int(discard * len(sample.windows))
-        kept = [(row, column) for row, column, rank in sample.windows if rank >= dropped]
-        places.extend((scene, number, corner) for number, corner in enumerate(kept))
-    return places
-
-
-def _check_margin(split: PreparedSplit, wanted: int, where: str) -> None:
-    """Refuse crops whose surroundings would be of different sizes in different scenes, since they share a batch."""
-    sizes = {tuple(min(wanted, length) for length in split.size(position)) for position in range(len(split))}
-    if len(sizes) > 1:
-        smallest = min(min(size) for size in sizes)
-        raise DualPixelError(
-            f"{where}: crops are rendered within {wanted} pixels of scene, of which the smallest scene has {smallest}; "
-            "lower data.crop_size or data.optics.maximum_radius"
-        )
 
 
 class EvaluationSamples(Dataset):
@@ -139,7 +119,7 @@ class EvaluationSamples(Dataset):
         """What a batch will have, once it is on the device."""
         if as_windows and not split.index.preparation.get("windows"):
             raise DualPixelError(f"{where} was prepared without windows; evaluate whole scenes")
-        self.places = _chosen_windows(split, 0.0) if as_windows else [(scene, 0, None) for scene in range(len(split))]
+        self.places = chosen_windows(split, 0.0) if as_windows else [(scene, 0, None) for scene in range(len(split))]
 
     def __len__(self) -> int:
         return len(self.places)
