@@ -1,4 +1,4 @@
-"""DPANet as one would port it line by line: for benchmarks, to compare ours with, and for nothing else."""
+"""DPANet, and a correlation, as one would port them line by line: for benchmarks, to compare ours with, and for nothing else."""
 
 import copy
 from functools import partial
@@ -19,6 +19,14 @@ def shifted_products(left: Tensor, right: Tensor) -> Tensor:
     return torch.stack(
         [(left * framed[..., y : y + height, x : x + width]).mean(1) for y in range(9) for x in range(9)], 1
     )
+
+
+def unfolded_products(left: Tensor, right: Tensor) -> Tensor:
+    """The correlation as a product of each pixel of `left` with its unfolded window of `right`, all in one batched matmul."""
+    channels, height, width = left.shape[1:]
+    windows = functional.unfold(right, 9, padding=4).unflatten(1, (channels, 81))
+    products = left.flatten(2).mT.unsqueeze(2) @ windows.permute(0, 3, 1, 2)
+    return (products / channels).squeeze(2).mT.unflatten(2, (height, width))
 
 
 def view_by_view(shared: BothViews, *arguments: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

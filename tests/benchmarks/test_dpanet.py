@@ -1,12 +1,10 @@
 """The full-size DPANet beside a straightforward port of it: time of a forward pass and of a training step, and peak memory."""
 
-import multiprocessing
-import re
-from pathlib import Path
+from functools import partial
 
 import pytest
 import torch
-from side_by_side import process_seconds
+from side_by_side import extra_mebibytes, process_seconds
 from straightforward import straightforward
 
 from dualpixel.losses.functional import charbonnier
@@ -31,20 +29,10 @@ def run(net, way):
     return None
 
 
-def resident(name):
-    """Kibibytes that this process holds now (VmRSS), or held at most (VmHWM)."""
-    return int(re.search(rf"{name}:\s*(\d+) kB", Path("/proc/self/status").read_text())[1])
-
-
-def peak_mebibytes(plain, way, queue):
-    torch.set_num_threads(1)
+def prepared(plain, way):
     torch.manual_seed(0)
     net = DPANet()
-    net = straightforward(net) if plain else net
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew
-    before = resident("VmRSS")
-    run(net, way)
-    queue.put((resident("VmHWM") - before) / 1024)
+    return partial(run, straightforward(net) if plain else net, way)
 
 
 def test_rate_and_memory_of_dpanet():
@@ -52,9 +40,8 @@ def test_rate_and_memory_of_dpanet():
     ours = DPANet()
     plain = straightforward(ours)
     assert (run(ours, "forward") - run(plain, "forward")).abs().max() < 1e-5
-    sides = {(name, way): (lambda n=net, w=way: run(n, w)) for way in SIZE for name, net in (("ours", ours), ("plain", plain))}  # fmt: skip
+    sides = {(name, way): partial(run, net, way) for way in SIZE for name, net in (("ours", ours), ("plain", plain))}  # fmt: skip
     seconds = process_seconds(sides, passes=PASSES)
-    context = multiprocessing.get_context("spawn")  # the peak is that of a process of its own
     print("\n| DPANet, batch 1, one thread | ours | straightforward | ratio |\n|---|---|---|---|")
     ratios = {}
     for way, size in SIZE.items():
@@ -62,13 +49,7 @@ def test_rate_and_memory_of_dpanet():
         print(
             f"| {way} {size}x{size} | {seconds['ours', way]:.1f} s | {seconds['plain', way]:.1f} s | {ratios[way]:.2f} x |"
         )
-        peaks = []
-        for is_plain in (False, True):
-            queue = context.Queue()
-            process = context.Process(target=peak_mebibytes, args=(is_plain, way, queue))
-            process.start()
-            peaks.append(queue.get(timeout=300))
-            process.join()
+        peaks = [extra_mebibytes(prepared, plain, way) for plain in (False, True)]
         print(
             f"| {way} {size}x{size}, memory | {peaks[0]:.0f} MiB | {peaks[1]:.0f} MiB | {peaks[1] / peaks[0]:.2f} x |"
         )

@@ -78,3 +78,17 @@ def test_fitting_to_the_centre_cuts_at_the_start_and_adds_at_the_end():
     assert fit_centre(line, 1, 8).tolist() == [[0, 1, 2, 3, 4, 5, 0, 0]]
     assert fit_centre(line.T, 4, 2).tolist() == [[2, 0], [3, 0], [4, 0], [5, 0]]
     assert fit_centre(line, 1, 5) is line
+
+
+def test_sizes_may_be_given_by_a_rule():
+    seen = []
+
+    def network(image):
+        seen.append(tuple(image.shape[-2:]))
+        return image
+
+    image = torch.rand(1, 3, 5, 7)
+    assert torch.equal(run_padded(network, lambda height, width: (2 * height, width + 1), image), image)
+    assert seen == [(10, 8)]
+    with pytest.raises(ValueError, match="an image of 5 x 7 pixels cannot be padded to 4 x 7"):
+        run_padded(network, lambda height, width: (4, width), image)

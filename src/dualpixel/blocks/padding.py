@@ -8,11 +8,36 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Enlarge height and width to the next multiples by mirroring at the bottom and at the right.
+def pad_to(image: Tensor, height: int, width: int) -> Tensor:
+    """Enlarge height and width by mirroring at the bottom and at the right.
 
     The border pixel itself is not repeated (a b c -> a b c b a). Where more is needed than the image holds, it is
     mirrored again and again, so that even one single pixel can be padded.
+
+    Args:
+        image: (..., H, W), any type of number.
+        height: rows of the result, at least H.
+        width: columns of the result, at least W.
+
+    Returns:
+        (..., height, width); `image` itself, not a copy, where it has that size already.
+
+    Raises:
+        ValueError: the image is larger, or has no pixels.
+    """
+    if 0 in image.shape[-2:] or image.shape[-2] > height or image.shape[-1] > width:
+        raise ValueError(
+            f"an image of {image.shape[-2]} x {image.shape[-1]} pixels cannot be padded to {height} x {width}"
+        )
+    for dimension, padded in ((-2, height), (-1, width)):
+        size = image.shape[dimension]
+        if padded != size:
+            image = image.index_select(dimension, _mirrored_indices(size, padded, image.device))
+    return image
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Enlarge height and width to the next multiples, as `pad_to` does.
 
     Args:
         image: (..., H, W), any type of number.
@@ -24,16 +49,18 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     Raises:
         ValueError: `multiple` is below 1, or the image has no pixels.
     """
+    return pad_to(image, *next_multiples(*image.shape[-2:], multiple))
+
+
+def next_multiples(height: int, width: int, multiple: int) -> tuple[int, int]:
+    """Return the smallest multiples that are not below height and width.
+
+    Raises:
+        ValueError: `multiple` is below 1.
+    """
     if multiple < 1:
         raise ValueError(f"multiple={multiple}: must be at least 1")
-    if 0 in image.shape[-2:]:
-        raise ValueError(f"an image of {image.shape[-2]} x {image.shape[-1]} pixels cannot be padded")
-    for dimension in (-2, -1):
-        size = image.shape[dimension]
-        padded = -(-size // multiple) * multiple
-        if padded != size:
-            image = image.index_select(dimension, _mirrored_indices(size, padded, image.device))
-    return image
+    return -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
 
 def crop_to(image: Tensor, height: int, width: int) -> Tensor:
@@ -77,12 +104,15 @@ def fit_centre(image: Tensor, height: int, width: int) -> Tensor:
     return functional.pad(image, (left, columns - left, top, rows - top))
 
 
-def run_padded(network: Callable[..., Any], multiple: int, *images: Tensor | None) -> Any:
-    """Call a network that needs multiples of `multiple` on images of any size.
+def run_padded(
+    network: Callable[..., Any], fit: int | Callable[[int, int], tuple[int, int]], *images: Tensor | None
+) -> Any:
+    """Call a network that takes certain sizes only on images of any size.
 
     Args:
         network: called with the padded images in the same order.
-        multiple: what the network needs height and width to be divisible by.
+        fit: what the network needs height and width to be divisible by; or what gives, for a height and a width, those
+            that it takes, neither of them smaller.
         images: each (..., H, W) with one common H and W; None is handed on as it is.
 
     Returns:
@@ -96,8 +126,8 @@ def run_padded(network: Callable[..., Any], multiple: int, *images: Tensor | Non
     if len(sizes) != 1:
         raise ValueError(f"images of one common size are needed, found {sorted(sizes) or 'none'}")
     ((height, width),) = sizes
-    padded = [None if image is None else pad_to_multiple(image, multiple) for image in images]
-    padded_size = next(image.shape[-2:] for image in padded if image is not None)
+    padded_size = fit(height, width) if callable(fit) else next_multiples(height, width, fit)
+    padded = [None if image is None else pad_to(image, *padded_size) for image in images]
 
     def crop(result: Any) -> Any:
         if isinstance(result, Tensor):

@@ -45,27 +45,36 @@ class SameConvolution(nn.Conv2d):
 
 
 class ResidualBlock(nn.Module):
-    """x + convolution(ReLU(convolution(x))), 3x3, without normalisation.
-
-    The weights begin as He normal over the inputs, times 0.1; the biases at zero.
+    """x + convolution(activation(convolution(x))), 3x3, without normalisation.
 
     Args:
         channels: channels of input and result.
+        negative_slope: of the leaky ReLU between the two; 0 makes it a ReLU.
+        bias: whether the convolutions have biases.
+        near_identity: whether the weights begin as He normal over the inputs, times 0.1, and the biases at zero; otherwise
+            as torch begins any convolution.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(
+        self, channels: int, negative_slope: float = 0.0, bias: bool = True, near_identity: bool = True
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.negative_slope = negative_slope
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=bias)
+        if not near_identity:
+            return
         for convolution in (self.conv1, self.conv2):
             nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
             with torch.no_grad():
                 convolution.weight.mul_(RESIDUAL_SCALE)
-            nn.init.zeros_(convolution.bias)
+            if bias:
+                nn.init.zeros_(convolution.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Map (B, channels, H, W) to (B, channels, H, W)."""
-        return features + self.conv2(functional.relu(self.conv1(features), inplace=True))
+        hidden = functional.leaky_relu(self.conv1(features), self.negative_slope, inplace=True)
+        return features + self.conv2(hidden)
 
 
 class ConvolutionResidualBlock(nn.Module):

@@ -2,5 +2,6 @@
 
 from dualpixel.nets.dpanet import DPANet
 from dualpixel.nets.dpdnet import DPDNet
+from dualpixel.nets.k3dn import K3DN
 
-__all__ = ["DPANet", "DPDNet"]
+__all__ = ["K3DN", "DPANet", "DPDNet"]

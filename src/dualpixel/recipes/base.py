@@ -75,6 +75,18 @@ class Recipe(LightningModule, ABC):
     def loss_terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
         """Return the terms of the loss, each a scalar with its weight already in it; their sum is minimised."""
 
+    def diagnostics(self, batch: Batch, prediction: Prediction) -> dict[str, float]:
+        """Return figures that say how a part of the network behaves, to be drawn over training; none by default.
+
+        One process alone is asked, so nothing may be exchanged between processes here. Names of scores ("psnr", "loss") are
+        taken; those of one group, "GROUP/NAME", share a plot.
+
+        Args:
+            batch: one batch of validation.
+            prediction: what `forward` returned for it.
+        """
+        return {}
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one training batch, and log its terms."""
         _, terms, loss = self._step(batch)
@@ -135,7 +147,11 @@ class Recipe(LightningModule, ABC):
         """
         state_dict, metadata = load_weights(Path(path))
         check_channels(metadata, path)
-        load_into(self.net, state_dict, path, metadata)
+        load_into(self.net, self.complete(state_dict), path, metadata)
+
+    def complete(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return weights to begin with, completed by those that an earlier phase of the training does not have yet."""
+        return state_dict
 
     def weights_metadata(self) -> dict[str, str]:
         """Return what is stored with the weights, so that a file says by itself which network it is for."""

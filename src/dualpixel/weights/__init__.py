@@ -9,10 +9,15 @@ from typing import Any
 from dualpixel.errors import DualPixelError
 from dualpixel.hints import near
 
+_K3DN = ("dualpixel.weights.convert_k3dn:convert_k3dn", "dualpixel.nets.k3dn:K3DN")
 CONVERTERS = {
     "dpanet": ("dualpixel.weights.convert_dpanet:convert_dpanet", "dualpixel.nets.dpanet:DPANet"),
     "dpdnet": ("dualpixel.weights.convert_dpdnet:convert_dpdnet", "dualpixel.nets.dpdnet:DPDNet"),
     "dpdnet_single": ("dualpixel.weights.convert_dpdnet:convert_dpdnet", "dualpixel.nets.dpdnet:DPDNet"),
+    **dict.fromkeys(
+        ("k3dn", "k3dn_light", "k3dn_tiny", "k3dn_stage1", "k3dn_light_stage1", "k3dn_tiny_stage1", "k3dn_single"),
+        _K3DN,
+    ),
 }
 """Recipe -> converter and network.
 
