@@ -8,7 +8,7 @@ from command_line import TOP, refused
 
 from dualpixel.cli import main
 
-DPANET, DPDNET = (["--config", str(TOP / "recipes" / f"{name}.yaml")] for name in ("dpanet", "dpdnet"))
+DPANET, DPDNET, K3DN = (["--config", str(TOP / "recipes" / f"{name}.yaml")] for name in ("dpanet", "dpdnet", "k3dn"))
 
 
 @pytest.fixture
@@ -35,6 +35,21 @@ def test_profile_shows_our_figures_and_the_papers(capsys):
         "correlation": "0.934281216 G",
         "deform_conv2d": "38.654705664 G",
         "by the paper's own count": "213.770043392 G",
+    }
+
+
+def test_profile_shows_what_is_left_for_inference(capsys):
+    found = figures(capsys, *K3DN, "--size", "1152", "1792")
+    assert found == {
+        "parameters": "16,099,350",
+        "trainable parameters": "5,542,596",
+        "parameters for inference": "15,915,030",
+        "multiply-accumulates": "3352.218845184 G",
+        "addmm": "0.153092096 G",
+        "convolution": "3336.903147520 G",
+        "correlation": "15.049359360 G",
+        "mm": "0.113246208 G",
+        "by the paper's own count": "3352.391766784 G",
     }
 
 

@@ -1,18 +1,23 @@
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from command_line import TOP, refused
+from lightning.pytorch import Callback, Trainer
 from scenes import SIZE, TEST_KEYS
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import dualpixel
 from dualpixel import DualPixelError
 from dualpixel.cli import main
+from dualpixel.data import DualPixelData
 from dualpixel.data.reading import PreparedSplit
+from dualpixel.evaluate.protocols import get_protocol
 from dualpixel.evaluate.result import load_result
 from dualpixel.evaluate.scores import Scores
+from dualpixel.recipes.base import Recipe
 
 DPDNET = str(TOP / "recipes" / "dpdnet.yaml")
 
@@ -105,12 +110,110 @@ def samples_of(*sizes):
     return SimpleNamespace(split=SimpleNamespace(index=index, size=lambda scene: sizes[scene]))
 
 
-def test_halving_is_refused_before_the_first_batch():
-    scores, recipe = Scores("dpanet-half"), SimpleNamespace(inputs=("left", "right"), targets=("sharp",))
-    scores._samples = samples_of((8, 10), (8, 6))
-    scores._check_halving("dpanet-half", recipe)
-    with pytest.raises(DualPixelError, match="leaves blur out, which the recipe needs"):
-        scores._check_halving("dpanet-half", SimpleNamespace(inputs=("left",), targets=("sharp", "blur")))
-    scores._samples = samples_of((8, 10), (8, 7))
-    with pytest.raises(DualPixelError, match="set test scene1 of 8 x 7 pixels cannot be halved"):
-        scores._check_halving("dpanet-half", recipe)
+@pytest.mark.parametrize(
+    ("protocol", "sizes", "said"),
+    [
+        ("dpanet-half", [(8, 10), (8, 7)], "set test scene1 of 8 x 7 pixels cannot be halved"),
+        (
+            "k3dn-1152x1792",
+            [(8, 12), (12, 8)],
+            "set test scene1 of 12 x 8 pixels cannot be enlarged to 1152 x 1792 without",
+        ),
+    ],
+)
+def test_what_a_protocol_is_not_for_is_refused_before_the_first_batch(protocol, sizes, said):
+    scores, recipe = Scores(protocol), Module(("left", "right"), ("sharp",))
+    scores._samples = samples_of(*sizes)
+    with pytest.raises(DualPixelError, match=said):
+        scores._prepare(get_protocol(protocol), recipe)
+    scores._samples = samples_of(sizes[0])
+    with pytest.raises(DualPixelError, match="maps cannot follow; the recipe needs blur"):
+        scores._prepare(get_protocol(protocol), Module(("left",), ("sharp", "blur")))
+    scores._prepare(get_protocol(protocol), recipe)
+
+
+class Module(torch.nn.Module):
+    """As much of a recipe as is asked before the first batch."""
+
+    def __init__(self, inputs, targets):
+        super().__init__()
+        self.inputs, self.targets = inputs, targets
+
+
+class Identity(Recipe):
+    """Gives the combined image back, over a convolution that changes nothing; breaks where it is told to."""
+
+    name = "identity"
+    inputs = ("combined",)
+    broken = False
+
+    def __init__(self):
+        net = torch.nn.Conv2d(3, 3, 1, bias=False)
+        net.weight.data = torch.eye(3)[:, :, None, None]
+        super().__init__(net)
+
+    def forward(self, batch):
+        if self.broken:
+            raise RuntimeError("broken")
+        self.seen = tuple(batch["combined"].shape[-2:])
+        return {"sharp": self.net(batch["combined"])}
+
+    def loss_terms(self, batch, prediction):
+        return {"mse": (prediction["sharp"] - batch["sharp"]).square().mean()}
+
+
+class Batches(Callback):
+    """Keeps the sizes of the batches that callbacks are given."""
+
+    def __init__(self):
+        self.sizes = set()
+
+    def on_test_batch_end(self, trainer, pl_module, outputs, batch, *position):
+        images = (batch["left"], batch["combined"], batch["sharp"], outputs["prediction"]["sharp"])
+        self.sizes |= {tuple(image.shape[-2:]) for image in images}
+
+
+@pytest.fixture
+def tested(small_card, small_shards, tmp_path):
+    """Run a test of a recipe by the protocol of K3DN; return its result, and the sizes that callbacks saw."""
+
+    def run(recipe):
+        data, batches = DualPixelData(str(small_card), root=small_shards, num_workers=0), Batches()
+        trainer = Trainer(
+            accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
+            default_root_dir=tmp_path, callbacks=[Scores("k3dn-1152x1792", lpips=False), batches],
+        )  # fmt: skip
+        trainer.test(recipe, datamodule=data, verbose=False)
+        return load_result(next(tmp_path.rglob("k3dn-1152x1792/result.json"))), batches.sizes
+
+    return run
+
+
+def test_a_test_by_k3dns_protocol_sees_1152x1792_and_scores_at_the_stored_size(tested, small_shards):
+    recipe = Identity()
+    result, sizes = tested(recipe)
+    assert recipe.seen == (1152, 1792) and sizes == {SIZE}
+    assert result.protocol == "k3dn-1152x1792" and "resized to 1152x1792" in result.protocol_description
+    assert result.complete and result.macs_size == [1152, 1792] and result.macs == 1152 * 1792 * 9
+
+    split = PreparedSplit(small_shards / "test")
+    for position, row in enumerate(result.rows):
+        combined, sharp = (np.asarray(split.array(position, name)) for name in ("combined", "sharp"))
+        enlarged = cv2.resize(combined, (1792, 1152), interpolation=cv2.INTER_CUBIC) / 65535
+        output = torch.nn.functional.interpolate(
+            torch.from_numpy(enlarged).permute(2, 0, 1)[None], size=SIZE, mode="bicubic", align_corners=False
+        )
+        output = output[0].permute(1, 2, 0).clamp(0, 1).numpy()
+        assert row["psnr"] == pytest.approx(peak_signal_noise_ratio(sharp / 65535, output), abs=1e-5)
+        assert row["input_psnr"] == pytest.approx(peak_signal_noise_ratio(sharp / 65535, combined / 65535), abs=1e-5)
+        assert 1e-4 < abs(row["psnr"] - row["input_psnr"]) < 0.5  # what the two resizings alone do
+
+
+def test_a_recipe_is_left_as_it_was_after_a_test_that_ends_or_breaks(tested):
+    recipe = Identity()
+    tested(recipe)
+    assert not recipe._forward_hooks and not recipe._forward_pre_hooks
+    recipe.broken = True
+    with pytest.raises(RuntimeError, match="broken"):
+        tested(recipe)
+    assert not recipe._forward_hooks and not recipe._forward_pre_hooks

@@ -2,9 +2,21 @@ import pytest
 import torch
 
 from dualpixel.evaluate.cost import count_macs, count_macs_by_operator
-from dualpixel.evaluate.paper_costs import dpanet_operations, paper_cost
-from dualpixel.nets import DPANet, DPDNet
-from dualpixel.recipes import DPANetRecipe
+from dualpixel.evaluate.paper_costs import dpanet_operations, k3dn_operations, paper_cost
+from dualpixel.nets import K3DN, DPANet, DPDNet
+from dualpixel.nets.k3dn import VARIANTS
+from dualpixel.recipes import DPANetRecipe, K3DNRecipe
+
+RUNNER_UP = {"base_channels": 28, "residual_blocks": 2, "psf_blocks": 7, "srp_blocks": 4}
+K3DN_COSTS = {
+    # network: G at 1152x1792 by our count and by the paper's, G at 1120x1680 by ours
+    "k3dn_tiny": (571.14, 571.31, 520.57),
+    "k3dn_light": (1033.80, 1033.97, 942.27),
+    "k3dn": (3352.22, 3352.39, 3055.41),
+    "runner-up": (1033.01, 1033.18, 941.54),
+}
+FIRST_STAGES = {"k3dn_tiny": 262.12, "k3dn_light": 411.09, "k3dn": 1524.22}
+TABLE_5 = {64: 358.29, 96: 647.39, 128: 1033.80, 160: 1517.53, 192: 2098.57}
 
 
 def dpanet(**options):
@@ -39,3 +51,37 @@ def test_a_paper_that_counts_as_we_do_has_no_count_of_its_own():
     with torch.device("meta"):
         assert paper_cost(DPANet()).count is dpanet_operations
         assert paper_cost(DPDNet()) is None
+
+
+def k3dn(height, width, **options):
+    with torch.device("meta"):
+        recipe = K3DNRecipe(K3DN(**options))
+        images = ("combined",) if options.get("views") == "combined" else ("left", "right")
+        return recipe, {name: torch.empty(1, 3, height, width) for name in images}
+
+
+def giga(count):
+    return round(count / 1e9, 2)
+
+
+@pytest.mark.parametrize("name", K3DN_COSTS)
+def test_k3dn_costs_what_its_table_says(name):
+    options = VARIANTS.get(name, RUNNER_UP)
+    published = k3dn(1152, 1792, **options)
+    found = (count_macs(*published), k3dn_operations(*published), count_macs(*k3dn(1120, 1680, **options)))
+    assert tuple(map(giga, found)) == K3DN_COSTS[name]
+
+
+def test_k3dn_in_its_first_stage_for_one_image_and_with_other_kernel_sets():
+    for name, figure in FIRST_STAGES.items():
+        assert giga(count_macs(*k3dn(1152, 1792, **VARIANTS[name], srp=False))) == figure
+    assert giga(count_macs(*k3dn(1152, 1792, views="combined"))) == 3223.09
+    for kernels, figure in TABLE_5.items():
+        options = {**VARIANTS["k3dn_light"], "base_channels": kernels // 4}
+        assert giga(count_macs(*k3dn(1152, 1792, **options))) == figure
+
+
+def test_a_size_between_is_counted_as_it_is_padded():
+    assert count_macs(*k3dn(1100, 1650, **VARIANTS["k3dn_tiny"])) == count_macs(
+        *k3dn(1120, 1680, **VARIANTS["k3dn_tiny"])
+    )

@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from dualpixel import DualPixelError
 from dualpixel.evaluate.protocols import PROTOCOLS, get_protocol
 
 
@@ -11,7 +12,7 @@ def batch():
     return {**images, "blur": torch.zeros(1, 1, 4, 6), "key": ["a"], "index": torch.tensor([0])}
 
 
-@pytest.mark.parametrize("name", ["dpdnet-16bit", "whole-8bit"])
+@pytest.mark.parametrize("name", ["dpdnet-16bit", "whole-8bit", "k3dn-1152x1792"])
 def test_protocols_without_bits_leave_everything_alone(batch, name):
     protocol = get_protocol(name)
     assert protocol.bits is None and not protocol.halved
@@ -40,4 +41,40 @@ def test_every_protocol_says_which_data_it_is_for():
         "whole-8bit": (8,),
         "dpanet-8bit": (8, 16),
         "dpanet-half": (8, 16),
+        "k3dn-1152x1792": (16,),
     }
+
+
+def test_maps_cannot_follow_images_that_change_their_size():
+    for name, verb in (("dpanet-half", "halves"), ("k3dn-1152x1792", "resizes")):
+        protocol = get_protocol(name)
+        protocol.check_fields(["left", "right", "sharp"])
+        with pytest.raises(DualPixelError, match=f"{name} {verb} images.*; the recipe needs blur"):
+            protocol.check_fields(["left", "sharp", "blur"])
+    get_protocol("dpdnet-16bit").check_fields(["left", "sharp", "blur"])
+
+
+def test_half_size_takes_even_sides_only():
+    get_protocol("dpanet-half").check_size(8, 6, "a scene")
+    with pytest.raises(DualPixelError, match="set test 1 of 8 x 7 pixels cannot be halved"):
+        get_protocol("dpanet-half").check_size(8, 7, "set test 1")
+    get_protocol("dpdnet-16bit").check_size(8, 7, "a scene")
+
+
+@pytest.mark.parametrize("size", [(1120, 1680), (1152, 1792), (500, 741), (144, 208), (600, 1000)])
+def test_photographs_of_about_three_to_two_are_enlarged(size):
+    get_protocol("k3dn-1152x1792").check_size(*size, "a scene")
+
+
+@pytest.mark.parametrize(
+    ("size", "ratio"), [((1680, 1120), "1.500"), ((741, 500), "1.482"), ((960, 1280), "0.750"), ((720, 1280), "0.562")]
+)
+def test_other_shapes_would_be_distorted(size, ratio):
+    words = f"without distortion: height / width is {ratio}, more than 8% away from 0.643"
+    with pytest.raises(DualPixelError, match=f"set test 1 of {size[0]} x {size[1]} pixels cannot be enlarged.*{words}"):
+        get_protocol("k3dn-1152x1792").check_size(*size, "set test 1")
+
+
+def test_larger_scenes_would_be_shrunk():
+    with pytest.raises(DualPixelError, match="2304 x 3584 pixels cannot be enlarged to 1152 x 1792: it is larger"):
+        get_protocol("k3dn-1152x1792").check_size(2304, 3584, "a scene")

@@ -18,17 +18,19 @@ from dualpixel.recipes.configuration import check_arguments, check_configuration
 
 SECTIONS = (
     "seed_everything", "trainer", "model", "data", "run", "wandb", "scores", "panels", "best", "last", "predictions", "inspect",
-    "ckpt_path", "weights_only", "verbose", "return_predictions",
+    "sharp_regions", "diagnostics", "ckpt_path", "weights_only", "verbose", "return_predictions",
 )  # fmt: skip
 CONFIG = ("-c", "--config")
 CLASSES = {
     "trainer": "lightning.pytorch.Trainer",
     "scores": "dualpixel.evaluate.scores.Scores",
     "panels": "dualpixel.running.panels.Panels",
+    "diagnostics": "dualpixel.running.diagnostics.Diagnostics",
     "best": "dualpixel.running.checkpoints.BestCheckpoint",
     "last": "dualpixel.running.checkpoints.LastCheckpoint",
     "predictions": "dualpixel.running.predictions.WritePredictions",
     "inspect": "dualpixel.running.inspect.Inspect",
+    "sharp_regions": "dualpixel.evaluate.sharp_region_analysis.SharpRegions",
 }
 """Sections whose keys are the arguments of one class."""
 DEFAULT_DATA = "dualpixel.data.datamodule.DualPixelData"

@@ -61,6 +61,8 @@ def run(arguments: list[str]) -> None:
 
 
 def _rows(recipe: "Recipe", batch: dict[str, "Tensor"], timed: bool) -> list[Row]:
+    import copy
+
     import torch
 
     from dualpixel.evaluate.cost import count_macs_by_operator, count_parameters
@@ -74,6 +76,9 @@ def _rows(recipe: "Recipe", batch: dict[str, "Tensor"], timed: bool) -> list[Row
         ("parameters", f"{count_parameters(recipe.net):,}", "of the network"),
         ("trainable parameters", f"{trained:,}", "those that get a gradient"),
     ]
+    if hasattr(recipe.net, "cache"):
+        kept = count_parameters(copy.deepcopy(recipe.net).cache())
+        rows.append(("parameters for inference", f"{kept:,}", "what can be computed once is stored in their place"))
     parts = count_macs_by_operator(recipe, batch)
     if parts is None:
         rows.append(("multiply-accumulates", "unknown", "the network's way depends on the values it sees"))

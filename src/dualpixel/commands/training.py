@@ -15,9 +15,11 @@ from dualpixel.commands.arguments import spell_out
 from dualpixel.commands.configurations import check_settings, explained, resolve_names
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.scores import Scores
+from dualpixel.evaluate.sharp_region_analysis import SharpRegions
 from dualpixel.recipes import Recipe
 from dualpixel.running.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint, check_checkpoint
 from dualpixel.running.configuration import SavedConfiguration
+from dualpixel.running.diagnostics import Diagnostics
 from dualpixel.running.folder import check_new, choose_folder, find_checkpoint, restarted_checkpoint
 from dualpixel.running.inspect import Inspect
 from dualpixel.running.loggers import WandbMode, how_to_sync, make_loggers
@@ -86,10 +88,12 @@ class DualPixelCLI(LightningCLI):
         parser.add_argument("--wandb.project", type=str, default="dualpixel", help="the Weights & Biases project")
         parser.add_lightning_class_args(Scores, "scores")
         parser.add_lightning_class_args(Panels, "panels")
+        parser.add_lightning_class_args(Diagnostics, "diagnostics")
         parser.add_lightning_class_args(BestCheckpoint, "best")
         parser.add_lightning_class_args(LastCheckpoint, "last")
         parser.add_lightning_class_args(WritePredictions, "predictions")
         parser.add_lightning_class_args(Inspect, "inspect")
+        parser.add_lightning_class_args(SharpRegions, "sharp_regions")
         parser.set_defaults({"data": {"class_path": "dualpixel.data.datamodule.DualPixelData"}})
 
     def before_instantiate_classes(self) -> None:

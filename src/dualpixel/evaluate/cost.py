@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,11 +34,20 @@ def count_macs(module: nn.Module, batch: dict[str, torch.Tensor]) -> int | None:
     return None if parts is None else sum(parts.values())
 
 
-def count_macs_by_operator(module: nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, int] | None:
-    """Count as `count_macs`, each operator for itself: "convolution", "deform_conv2d", "correlation" ... -> its share."""
+def count_macs_by_operator(
+    module: nn.Module, batch: dict[str, torch.Tensor], also: dict[Any, Callable[..., int]] | None = None
+) -> dict[str, int] | None:
+    """Count as `count_macs`, each operator for itself: "convolution", "deform_conv2d", "correlation" ... -> its share.
+
+    Args:
+        module: see `count_macs`.
+        batch: see `count_macs`.
+        also: operators that are to be counted beside the usual ones -> twice their multiply-accumulates, from the shapes
+            of their arguments and, as `out_shape`, of their result.
+    """
     shapes_only, shapes = on_meta(module, batch)
     try:
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter:
+        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=FORMULAS | (also or {})) as counter:
             shapes_only(shapes)
     except (NotImplementedError, RuntimeError):  # what torch raises when a value is asked of a tensor that has none
         return None

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from dualpixel.blocks.pyramid import PyramidExtractor
 from dualpixel.blocks.residual import ConvolutionResidualBlock
-from dualpixel.evaluate.cost import on_meta
+from dualpixel.evaluate.cost import count_macs_by_operator, on_meta
 from dualpixel.nets.dpanet import DPANet
+from dualpixel.nets.k3dn import K3DN
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,43 @@ def dpanet_operations(module: nn.Module, batch: dict[str, Tensor]) -> int:
     return sum(counts)
 
 
+def k3dn_operations(module: nn.Module, batch: dict[str, Tensor]) -> int:
+    """Count as "K3DN" (Yang et al., CVPR 2023), table 1, does.
+
+    Multiply-accumulates of all convolutions, linear layers, matrix products and local similarities, once each; two operations
+    for each value that leaves a batch normalisation, four for each of a bilinear enlargement. A transposed convolution
+    counts for each place of its input.
+
+    The paper says FLOPs at 1120x1680. Its figures fit this count at 1152x1792, to which the authors' program resizes.
+
+    Args:
+        module: called with a batch, a recipe around `K3DN`; left as it is.
+        batch: tensors of the shapes to be counted.
+
+    Returns:
+        Operations of the whole batch.
+    """
+    parts = count_macs_by_operator(module, batch, _NORMALISATIONS | _ENLARGEMENTS)
+    return sum(parts.values()) if parts else 0
+
+
+def _each_value(operations: int, *_: Any, out_shape: Any, **__: Any) -> int:
+    # operators of several results have several shapes, the first is that of the values
+    shape = out_shape if isinstance(out_shape, torch.Size) else out_shape[0]
+    return 2 * operations * shape.numel()
+
+
+_NORMALISATIONS = {
+    operator: partial(_each_value, 2)
+    for operator in (
+        torch.ops.aten.native_batch_norm,
+        torch.ops.aten._native_batch_norm_legit_no_training,
+        torch.ops.aten.cudnn_batch_norm,
+    )
+}
+_ENLARGEMENTS = {torch.ops.aten.upsample_bilinear2d: partial(_each_value, 4)}
+
+
 def paper_cost(net: nn.Module) -> PaperCost | None:
     """Return how the paper of a network counts; None where that is not known, or is as we do."""
     return next((cost for kind, cost in PAPER_COSTS.items() if isinstance(net, kind)), None)
@@ -86,6 +124,11 @@ PAPER_COSTS: dict[type[nn.Module], PaperCost] = {
         "ordinary convolutions and activations only; inferred, see dualpixel.evaluate.paper_costs",
         "the paper prints 213.77 G (baseline 190.82 G) at 256x256",
         dpanet_operations,
-    )
+    ),
+    K3DN: PaperCost(
+        "with batch normalisations and bilinear enlargements; see dualpixel.evaluate.paper_costs",
+        "the paper prints 571 G (Tiny), 1033 G (Lightweight) and 3352 G (Large), which is at 1152x1792",
+        k3dn_operations,
+    ),
 }
 """Class of a network -> how its paper counts."""

@@ -1,6 +1,6 @@
 """Protocols: what exactly was compared with what. The id of one stands beside every score."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dualpixel.data.fields import IMAGES, MAPS
 from dualpixel.errors import DualPixelError
-from dualpixel.evaluate.quantise import drop_low_bits, halve, truncate
+from dualpixel.evaluate.quantise import check_even, drop_low_bits, halve, truncate
 from dualpixel.hints import near
 
 
@@ -24,6 +24,8 @@ class Protocol:
         bits: all images of a batch are cut to so many bits before the network sees them, and outputs before they are scored;
             None leaves both alone.
         halved: whether images are halved in height and width after that; only where `bits` is given.
+        resized: (height, width) at which the network sees all images; its output is brought back to the size of the target, which
+            is never resized (see `dualpixel.evaluate.resize`). None for their own size.
         metrics: the columns of a result, in order.
     """
 
@@ -33,7 +35,52 @@ class Protocol:
     data_bits: tuple[int, ...]
     bits: int | None = None
     halved: bool = False
+    resized: tuple[int, int] | None = None
     metrics: tuple[str, ...] = ("psnr", "ssim", "mae", "lpips")
+
+    def check_fields(self, fields: Sequence[str]) -> None:
+        """Refuse a recipe that needs maps where images change their size.
+
+        Args:
+            fields: what the recipe needs, inputs and targets.
+
+        Raises:
+            DualPixelError: a map is among them.
+        """
+        maps = [name for name in fields if name in MAPS]
+        if maps and (self.halved or self.resized):
+            raise DualPixelError(
+                f"protocol {self.id} {'halves' if self.halved else 'resizes'} images, which maps cannot follow; the recipe needs "
+                f"{', '.join(maps)}: choose another --scores.protocol"
+            )
+
+    def check_size(self, height: int, width: int, what: str) -> None:
+        """Refuse a scene whose images cannot be made what the network is to see.
+
+        Args:
+            height: of the scene as stored, pixels.
+            width: of the same.
+            what: its name, for the message.
+
+        Raises:
+            DualPixelError: an odd side where images are halved; where they are enlarged to one size, a scene that is larger, or
+                whose aspect ratio is more than `STRETCH` away from that size's.
+        """
+        if self.halved:
+            check_even(height, width, what)
+        if self.resized is None:
+            return
+        rows, columns = self.resized
+        found = f"{what} of {height} x {width} pixels cannot be enlarged to {rows} x {columns}"
+        mended = "choose another --scores.protocol"
+        stretch = (height / width) / (rows / columns)
+        if not 1 / (1 + STRETCH) <= stretch <= 1 + STRETCH:
+            raise DualPixelError(
+                f"{found} without distortion: height / width is {height / width:.3f}, more than {STRETCH:.0%} away from "
+                f"{rows / columns:.3f}; {mended}"
+            )
+        if height > rows or width > columns:
+            raise DualPixelError(f"{found}: it is larger; {mended}")
 
     def batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Return a batch as the network is to see it, and as its ``sharp`` is compared.
@@ -56,6 +103,10 @@ class Protocol:
         """Return an output, (B, 3, H, W) in [0, 1], as it is compared."""
         return image if self.bits is None else truncate(image, self.bits)
 
+
+STRETCH = 0.08
+"""How far the aspect ratio of a scene may be from the one it is resized to. The authors of K3DN stretch 1120 x 1680 by 3.7 %; 8 %
+takes other photographs of about 3 : 2, and neither upright ones nor 4 : 3 or 16 : 9."""
 
 WHOLE_IMAGES = (
     "whole images at their stored size, unquantised float output against the {}-bit target, no border cut, no tiling; each score "
@@ -86,6 +137,15 @@ PROTOCOLS = {
             data_bits=(8, 16),
             bits=8,
             halved=True,
+        ),
+        Protocol(
+            "k3dn-1152x1792",
+            "whole images, inputs resized to 1152x1792 by bicubic (a = -3/4) of the 16-bit values, rounded; output in [0, 1] resized "
+            "back to the target's size by the same bicubic, clipped again, unquantised; 16-bit target as stored, no border cut, no "
+            "tiling; each score per image, then the mean; SSIM 7x7 uniform; LPIPS AlexNet v0.1",
+            "Yang et al., K3DN, CVPR 2023, authors' test program",
+            data_bits=(16,),
+            resized=(1152, 1792),
         ),
     )
 }

@@ -33,7 +33,7 @@ class Result:
         means: "overall" and each group -> column -> mean, None where it could not be measured.
         parameters: of the network.
         macs: multiply-accumulates for the first image of the split; None where they could not be counted.
-        macs_size: (height, width) of that image.
+        macs_size: (height, width) of that image as the network saw it.
         code: version of dualpixel.
         made: UTC time.
         environment: versions and device.

@@ -7,14 +7,14 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
-from dualpixel.data.fields import MAPS
 from dualpixel.data.samplers import NOT_COUNTED
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.cost import count_macs, count_parameters
 from dualpixel.evaluate.protocols import PROTOCOLS, Protocol, get_protocol
-from dualpixel.evaluate.quantise import check_even
 from dualpixel.evaluate.report import show
+from dualpixel.evaluate.resize import run_resized
 from dualpixel.evaluate.result import SCHEMA, Result, code_version, now, result_path, save_result
 from dualpixel.metrics import functional
 from dualpixel.metrics.per_image import OVERALL, SEEN, PerImageScores, summarise
@@ -35,8 +35,8 @@ class Scores(DuringEvaluation):
     as ``val/GROUP/psnr`` ...; ``test/...`` likewise.
 
     Args:
-        protocol: id of the protocol of `test`; by default the first that the card names. Where it cuts bits or halves images,
-            the network is tested on such images; validation always sees what is stored.
+        protocol: id of the protocol of `test`; by default the first that the card names. Where it cuts bits, halves or resizes
+            images, the network is tested on such images; validation always sees what is stored.
         lpips: whether `test` measures LPIPS (validation never does: it costs as much as a small network).
         lpips_weights: AlexNet weights for LPIPS; by default $DUALPIXEL_LPIPS, torch hub's cache, or torchvision's download.
     """
@@ -47,7 +47,8 @@ class Scores(DuringEvaluation):
         self.history: dict[int, dict[str, float | None]] = {}
         """Step -> the overall means of the validation after it."""
         self._table: PerImageScores | None = None
-        self._macs: tuple[int, list[int]] | None = None
+        self._macs: tuple[int | None, list[int]] | None = None
+        self._hooks: list[RemovableHandle] = []
         if protocol is not None:
             get_protocol(protocol)
         if lpips_weights is not None and not Path(lpips_weights).is_file():
@@ -56,7 +57,7 @@ class Scores(DuringEvaluation):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse an unknown protocol, or one for other data, before anything runs."""
         super().setup(trainer, pl_module, stage)
-        protocol, card = self._protocol(trainer), trainer.datamodule.card
+        protocol, card = self.protocol_of_test(trainer), trainer.datamodule.card
         if card.bit_depth not in protocol.data_bits:
             fitting = [name for name, one in PROTOCOLS.items() if card.bit_depth in one.data_bits]
             raise DualPixelError(
@@ -68,7 +69,7 @@ class Scores(DuringEvaluation):
         """Begin an empty table; in `test` with LPIPS where its weights can be had."""
         validating = stage == "val"
         split = "val" if validating else trainer.datamodule.test_split
-        metrics = VALIDATION if validating else self._protocol(trainer).metrics
+        metrics = VALIDATION if validating else self.protocol_of_test(trainer).metrics
         # scores are kept in float64, which Apple's GPUs do not have
         self._place = recipe.device if recipe.device.type == "cuda" else torch.device("cpu")
         self._perceptual = None
@@ -81,8 +82,8 @@ class Scores(DuringEvaluation):
             self._perceptual.to(self._place)
         data = trainer.datamodule
         self._samples = data.validation_samples() if validating else data.evaluation_samples(split)
-        if not validating and self._protocol(trainer).halved:
-            self._check_halving(self._protocol(trainer).id, recipe)
+        if not validating:
+            self._prepare(self.protocol_of_test(trainer), recipe)
         self._names = metrics
         self._inputs = "combined" in self._samples.fields
         columns = [*metrics, *(f"input_{name}" for name in metrics if self._inputs), "loss"]
@@ -94,7 +95,7 @@ class Scores(DuringEvaluation):
         self, trainer: Trainer, pl_module: LightningModule, batch: dict[str, Any], *position: int
     ) -> None:
         """Make the batch what the protocol says; in place, since the recipe and every callback are handed this very mapping."""
-        seen = self._protocol(trainer).batch(batch)
+        seen = self.protocol_of_test(trainer).batch(batch)
         batch.clear()
         batch.update(seen)
 
@@ -105,16 +106,20 @@ class Scores(DuringEvaluation):
         target = batch["sharp"].to(self._place)
         scores = {"loss": outputs["loss"].detach().to(self._place).double().expand(len(batch["index"]))}
         output = outputs["prediction"]["sharp"].to(self._place).float()
-        scores |= self._compare("", self._protocol(trainer).output(output) if stage == "test" else output, target)
+        scores |= self._compare(
+            "", self.protocol_of_test(trainer).output(output) if stage == "test" else output, target
+        )
         if self._inputs:
             scores |= self._compare("input_", batch["combined"].to(self._place), target)
         self._table.update(batch["index"], scores)
         if stage == "test" and self._macs is None:
             one = {name: value[:1] for name, value in batch.items() if isinstance(value, Tensor) and value.ndim == 4}
-            self._macs = (count_macs(recipe, one), list(target.shape[-2:]))
+            size = self.protocol_of_test(trainer).resized or target.shape[-2:]
+            self._macs = (count_macs(recipe, one), list(size))
 
     def end(self, trainer: Trainer, recipe: LightningModule, stage: str) -> None:
         """Log the means; after `test`, write the result and show it."""
+        self._unhook()
         columns = {name: column.cpu() for name, column in self._table.compute().items()}
         means = summarise(columns, [self._samples.group(row) for row in range(len(self._samples))])
         for group, values in means.items():
@@ -134,8 +139,12 @@ class Scores(DuringEvaluation):
                 save_result(path, result)
             show(result, path)
 
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leave the recipe as it was."""
+        self._unhook()
+
     def _result(self, trainer: Trainer, recipe: LightningModule, columns: Columns, means: Means) -> Result:
-        split, protocol = trainer.datamodule.test_split, self._protocol(trainer)
+        split, protocol = trainer.datamodule.test_split, self.protocol_of_test(trainer)
         index = trainer.datamodule.split(split).index
         rows = [
             {"key": self._samples.key(row), "group": self._samples.group(row)}
@@ -170,19 +179,21 @@ class Scores(DuringEvaluation):
             },
         )
 
-    def _check_halving(self, protocol: str, recipe: LightningModule) -> None:
-        """Refuse, before the first batch, scenes of odd sizes and recipes that need what halved batches do not have."""
-        maps = [name for name in (*recipe.inputs, *recipe.targets) if name in MAPS]
-        if maps:
-            raise DualPixelError(
-                f"protocol {protocol} halves images and leaves {', '.join(maps)} out, which the recipe needs: "
-                "choose another --scores.protocol"
-            )
+    def _prepare(self, protocol: Protocol, recipe: LightningModule) -> None:
+        """Refuse, before the first batch, what the protocol is not for; let the recipe see the size that it asks for."""
+        protocol.check_fields((*recipe.inputs, *recipe.targets))
         split = self._samples.split
         for scene, sample in enumerate(split.index.samples):
-            check_even(*split.size(scene), f"{split.index.dataset} {split.index.split} {sample.key}")
+            protocol.check_size(*split.size(scene), f"{split.index.dataset} {split.index.split} {sample.key}")
+        if protocol.resized:
+            self._hooks = run_resized(recipe, protocol.resized)
 
-    def _protocol(self, trainer: Trainer) -> Protocol:
+    def _unhook(self) -> None:
+        while self._hooks:
+            self._hooks.pop().remove()
+
+    def protocol_of_test(self, trainer: Trainer) -> Protocol:
+        """Return the protocol that batches of `test` are made by."""
         return get_protocol(self.protocol or trainer.datamodule.card.protocols[0])
 
     def _compare(self, prefix: str, image: Tensor, target: Tensor) -> dict[str, Tensor]:
