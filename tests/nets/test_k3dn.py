@@ -171,6 +171,15 @@ def test_parameters_of_the_network_for_one_image_and_of_the_parts():
     assert sum(buffer.numel() for buffer in large.buffers()) == 297_996
 
 
+@pytest.mark.parametrize("channels", [16, 24, 32, 40, 48])
+def test_networks_of_another_width_are_named_after_the_one_they_vary(channels):
+    """Rows of table 5 are Lightweight ones; one of them has as many channels as Tiny, one as many as Large."""
+    with torch.device("meta"):
+        varied = {**VARIANTS["k3dn_light"], "base_channels": channels}
+        whole, first = K3DN(**varied), K3DN(**varied, srp=False)
+    assert (recipe_name(whole.options), recipe_name(first.options)) == ("k3dn_light", "k3dn_light_stage1")
+
+
 def test_the_form_for_inference_gives_the_same_and_cannot_blur():
     network = small().eval()
     before = run(network, views())

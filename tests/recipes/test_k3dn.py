@@ -6,6 +6,7 @@ from k3dn_parts import SMALL
 
 import dualpixel
 from dualpixel.commands.configurations import check_settings
+from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.cost import count_parameters
 from dualpixel.losses.functional import charbonnier, edge_charbonnier, frequency_l1
 from dualpixel.nets import K3DN
@@ -13,6 +14,7 @@ from dualpixel.nets.k3dn import VARIANTS
 from dualpixel.paths import resource_names
 from dualpixel.recipes import K3DNRecipe, Recipe
 from dualpixel.recipes.configuration import merge
+from dualpixel.weights.files import save_weights
 
 FILES = resource_names("recipes")
 BOTH = ("k3dn_light_stage1", "k3dn_light")
@@ -235,6 +237,18 @@ def test_diagnostics_compare_what_is_blurred():
 def test_wrong_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         small(**options)
+
+
+def test_weights_are_loaded_without_a_trainer_and_those_of_a_first_stage_are_not_completed(tmp_path):
+    trained, recipe = small(), small()
+    trained.net.requires_grad_(False).out.weight.fill_(0.5)
+    save_weights(tmp_path / "whole.safetensors", trained.net.state_dict(), trained.weights_metadata())
+    recipe.load_weights(tmp_path / "whole.safetensors")
+    assert torch.equal(recipe.net.out.weight, trained.net.out.weight)
+    first = small(net={"srp": False})
+    save_weights(tmp_path / "first.safetensors", first.net.state_dict(), first.weights_metadata())
+    with pytest.raises(DualPixelError, match=r"missing: srp\.0\.query\.weight"):
+        recipe.load_weights(tmp_path / "first.safetensors")
 
 
 def test_the_form_for_inference_is_an_option_of_load():

@@ -18,6 +18,7 @@ from dualpixel.data.stream import collate, to_floats
 from dualpixel.errors import DualPixelError
 from dualpixel.nets.dpanet import DPANet
 from dualpixel.nets.dpdnet import DPDNet
+from dualpixel.nets.k3dn import K3DN
 from dualpixel.recipes import DPANetRecipe
 from dualpixel.running import alignment_sheet
 from dualpixel.running.alignment_sheet import AlignmentLevel, BestMatches, ViewOffsets, draw_alignment_sheet
@@ -166,7 +167,8 @@ def test_convolutions_deep_in_a_module_for_both_views_are_told_apart(share):
     assert (first.name, second.name) == ("refine", "refine.second")
 
 
-@pytest.mark.parametrize("net", [DPDNet(width=0.02), DPANet(width=0.02, eam=False, dam=False)])
+# K3DN's SRP blocks compare features before and after deblurring, not views
+@pytest.mark.parametrize("net", [DPDNet(width=0.02), DPANet(width=0.02, eam=False, dam=False), K3DN(width=0.02)])
 def test_a_network_that_aligns_nothing_is_refused(net):
     with pytest.raises(DualPixelError, match=f"{type(net).__name__} has no alignment to draw"):
         AlignmentRecorder(net)

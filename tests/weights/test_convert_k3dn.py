@@ -10,7 +10,7 @@ from k3dn_parts import SMALL, drawn, published_shapes, published_value, shapes_o
 import dualpixel
 from dualpixel import weights
 from dualpixel.errors import DualPixelError
-from dualpixel.nets.k3dn import K3DN
+from dualpixel.nets.k3dn import K3DN, VARIANTS
 from dualpixel.weights.convert_k3dn import convert_k3dn, options_of, our_name
 from dualpixel.weights.files import load_weights
 
@@ -104,7 +104,7 @@ def test_the_form_for_inference_is_converted_too(folder, reference, fill):
 
 
 def test_other_recipes_of_the_paper_are_named(folder, reference, fill):
-    first = K3DN(**{**SMALL, "base_channels": 24, "psf_blocks": 1}, srp=False)
+    first = K3DN(**VARIANTS["k3dn_tiny"], srp=False)
     torch.save(published(first, reference, fill), folder / "first.pt")
     assert convert_k3dn(folder / "first.pt")[1]["recipe"] == "k3dn_tiny_stage1"
     with pytest.raises(DualPixelError, match="holds weights of k3dn_tiny_stage1, not of k3dn: use convert k3dn_tiny_s"):

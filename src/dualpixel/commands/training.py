@@ -40,7 +40,7 @@ def run(arguments: list[str]) -> None:
     Raises:
         DualPixelError: a wrong option, file or setting.
     """
-    _quieten()
+    _quieten(arguments[0])
     arguments = resolve_names(arguments)
     if arguments[0] == "predict":
         arguments = spell_out(arguments, {"--inspect": "--inspect.enabled"})
@@ -201,7 +201,7 @@ def _recipe_name(options: Any) -> str:
     return "run" if name == "config" else name
 
 
-def _quieten() -> None:
+def _quieten(command: str) -> None:
     """Drop warnings of Lightning that are about set-ups we have dealt with, so that those that matter are seen."""
     for message in (
         r".*does not have many workers.*",
@@ -214,8 +214,11 @@ def _quieten() -> None:
         r".*The dirpath has changed from.*",  # a checkpoint may be scored from another run's folder
         r".*There is a wandb run already in progress.*",
         r".*sync_dist=True.*",  # scores are reduced by their table already
+        r".*module\(s\) in eval mode at the start of training.*",  # frozen parts of a network are
     ):
         warnings.filterwarnings("ignore", message)
+    if command != "fit":  # who only scores does not need what had watched the training
+        warnings.filterwarnings("ignore", ".*callbacks used to create the checkpoint need to be provided.*")
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.trainer.connectors.checkpoint_connector"):
         logging.getLogger(name).addFilter(lambda record: not any(said in str(record.msg) for said in ADVERTISED))
     warnings.formatwarning = lambda message, *_: f"warning: {message}\n"  # the line of code it came from helps no user

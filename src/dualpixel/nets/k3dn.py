@@ -38,11 +38,15 @@ VARIANTS: dict[str, dict[str, int]] = {
 
 
 def recipe_name(options: Mapping[str, Any]) -> str:
-    """Return the recipe that a network with these options belongs to, "k3dn" where none has its base channels."""
+    """Return the recipe whose network has most of these options: an ablation of Lightweight is not Large, whatever its width."""
     if options["views"] == "combined":
         return "k3dn_single"
-    fitting = (name for name, one in VARIANTS.items() if one["base_channels"] == options["base_channels"])
-    return next(fitting, "k3dn") + ("" if options["srp"] else "_stage1")
+
+    def shared(name: str) -> tuple[int, int]:
+        same = {option for option, value in VARIANTS[name].items() if options[option] == value}
+        return len(same), len(same - {"base_channels"})  # table 5 varies this one
+
+    return max(VARIANTS, key=shared) + ("" if options["srp"] else "_stage1")
 
 
 class K3DN(nn.Module):

@@ -99,18 +99,25 @@ class K3DNRecipe(Recipe):
         return self
 
     def setup(self, stage: str) -> None:
-        """Refuse to train SRP blocks on top of random weights; see `Recipe.setup`."""
-        if stage == "fit" and self.only_srp and self.init_from is None and not self.trainer.ckpt_path:
+        """Refuse to train a network in its form for inference; see `Recipe.setup`."""
+        if stage == "fit" and self.net.cached:
+            raise DualPixelError(
+                f"{self.name}: kernels in the form for inference cannot be trained: set model.net.init_args.cached to false"
+            )
+        super().setup(stage)
+
+    def on_fit_start(self) -> None:
+        """Refuse to train SRP blocks on top of random weights. Only from here on is known whether a run is resumed."""
+        if self.only_srp and self.init_from is None and not self.trainer.ckpt_path:
             raise DualPixelError(
                 f"{self.name} trains its SRP blocks on top of the first stage: give its weights by --model.init_from "
                 "RUN/checkpoints/best.ckpt, or train the whole network by --model.joint true"
             )
-        super().setup(stage)
 
     def complete(self, state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the weights of a first stage with new SRP blocks, where training begins with them."""
-        fitting = self.trainer.state.fn == "fit"
-        if not fitting or self.net.srp is None or any(name.startswith("srp.") for name in state_dict):
+        lacking = self.net.srp is not None and not any(name.startswith("srp.") for name in state_dict)
+        if not lacking or self._trainer is None or self.trainer.state.fn != "fit":
             return state_dict
         own = {name: value for name, value in self.net.state_dict().items() if name.startswith("srp.")}
         return {**state_dict, **own}

@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from dualpixel.blocks.correlation import Correlation
 from dualpixel.blocks.deformable import ModulatedDeformableConvolution
+from dualpixel.blocks.sharp_region import SharpRegionPreservation
 from dualpixel.blocks.views import BothViews
 from dualpixel.data.samplers import NOT_COUNTED
 from dualpixel.errors import DualPixelError
@@ -24,6 +25,8 @@ SHARED = "both"
 
 class AlignmentRecorder:
     """Listens to every `ModulatedDeformableConvolution` and `Correlation` of a network while it runs.
+
+    Left out are those of `SharpRegionPreservation`, which do not compare views; `test` draws them (`SharpRegions`).
 
     A level is the module that holds them, so that a cost volume stands beside the offsets estimated from it. Which view
     a convolution belongs to is told by the `BothViews` it lies in, else by the end of its name (``deform_left``). One
@@ -39,10 +42,11 @@ class AlignmentRecorder:
     """
 
     def __init__(self, net: nn.Module) -> None:
+        alike = {one.similarity for one in net.modules() if isinstance(one, SharpRegionPreservation)}
         self._modules = {
             name: module
             for name, module in net.named_modules()
-            if isinstance(module, ModulatedDeformableConvolution | Correlation)
+            if isinstance(module, ModulatedDeformableConvolution | Correlation) and module not in alike
         }
         if not self._modules:
             raise DualPixelError(
