@@ -1,4 +1,4 @@
-"""Keras files as the authors' program wrote them, filled with the weights of the reference outputs."""
+"""Keras files as the authors' program wrote them, filled with the weights of the reference outputs, and what to compare."""
 
 import importlib.util
 import json
@@ -6,6 +6,52 @@ import json
 import h5py
 import numpy as np
 import pytest
+import torch
+
+from dualpixel.weights.files import load_into, load_weights
+
+
+def stored(reference, name):
+    """The arrays of one file of outputs, as tensors."""
+    with np.load(reference / f"{name}.npz") as arrays:
+        return {key: torch.from_numpy(np.asarray(arrays[key])) for key in arrays.files}
+
+
+def to_torch(array):
+    """NHWC -> NCHW."""
+    return array.permute(0, 3, 1, 2)
+
+
+def network_from(kind, path):
+    """The network of class `kind` that a converted file holds, and the file's metadata."""
+    state_dict, metadata = load_weights(path)
+    with torch.device("meta"):  # no initialisation: every value comes from the file
+        network = kind(**json.loads(metadata["options"]))
+    network = network.to_empty(device="cpu").eval()
+    load_into(network, state_dict, path, metadata)
+    return network, metadata
+
+
+def activations(network, layers, image):
+    """The network's output, and that of each of its convolutions after its activation, by our name of the layer."""
+    kept = {}
+    hooks = [
+        network.get_submodule(name).register_forward_hook(
+            lambda _, __, result, name=name: kept.__setitem__(name, result.clone())
+        )
+        for name in layers
+    ]
+    with torch.no_grad():
+        output = network(image)
+    for hook in hooks:
+        hook.remove()
+    return output, {name: one.sigmoid() if name.endswith("out.conv1x1") else one.relu() for name, one in kept.items()}
+
+
+def check_corner(found, corner, tolerance):
+    """Compare the last rows and columns of an activation with those of the authors' network."""
+    wanted = to_torch(corner)
+    assert (found[..., -wanted.shape[-2] :, -wanted.shape[-1] :] - wanted).abs().max() < tolerance
 
 
 @pytest.fixture(scope="session")

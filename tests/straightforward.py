@@ -1,4 +1,4 @@
-"""DPANet, and a correlation, as one would port them line by line: for benchmarks, to compare ours with, and for nothing else."""
+"""DPANet, MDP, and a correlation, as one would port them line by line: for benchmarks, to compare ours with, and for nothing else."""
 
 import copy
 from functools import partial
@@ -51,3 +51,58 @@ def straightforward(net: nn.Module) -> nn.Module:
         elif isinstance(module, ModulatedDeformableConvolution):
             module.implementation = "torchvision"
     return net
+
+
+def plain_block(block: nn.Module) -> nn.Sequential:
+    """The convolutions of a U-Net block, each followed by a ReLU."""
+    layers = [block.conv1, nn.ReLU()]
+    return nn.Sequential(*layers, block.conv2, nn.ReLU()) if block.conv2 is not None else nn.Sequential(*layers)
+
+
+def plain_convolution(layer: nn.Conv2d) -> nn.Conv2d:
+    """A convolution without padding that shares the layer's weights."""
+    plain = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, device="meta")
+    plain.weight, plain.bias = layer.weight, layer.bias
+    return plain
+
+
+class PlainDecoder(nn.Module):
+    """One of MDP's decoders as its graph is drawn: every activation a layer of its own, every decoder with its own concatenation."""
+
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.mid = plain_block(branch.mid)
+        self.blocks = nn.ModuleList(plain_block(one) for one in (branch.dec4, branch.dec3, branch.dec2, branch.dec1))
+        self.ups = nn.ModuleList(
+            nn.Sequential(nn.Upsample(scale_factor=2), nn.ZeroPad2d((0, 1, 0, 1)), plain_convolution(one.up), nn.ReLU())
+            for one in (branch.dec4, branch.dec3, branch.dec2, branch.dec1)
+        )
+        self.out = nn.Sequential(branch.out.conv3, nn.ReLU(), branch.out.conv1x1, nn.Sigmoid())
+
+    def early(self, deep: Tensor, skip4: Tensor, skip3: Tensor) -> Tensor:
+        features = self.mid(deep)
+        for up, block, skip in zip(self.ups, self.blocks, (skip4, skip3), strict=False):
+            features = block(torch.cat((skip, up(features)), dim=1))
+        return self.ups[2](features)
+
+    def late(self, skip2: Tensor, enlarged: list[Tensor], skip1: Tensor) -> Tensor:
+        features = self.blocks[2](torch.cat((skip2, *enlarged), dim=1))
+        return self.out(self.blocks[3](torch.cat((skip1, self.ups[3](features)), dim=1)))
+
+
+class PlainMDP(nn.Module):
+    """MDP with the middle stitching, line by line, around the convolutions of one of ours."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList(plain_block(one) for one in (net.enc1, net.enc2, net.enc3, net.enc4))
+        self.pool = nn.MaxPool2d(2)
+        self.decoders = nn.ModuleDict({name: PlainDecoder(one) for name, one in net.decoders.branches.items()})
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        skips = []
+        for block in self.encoder:
+            skips.append(block(image))
+            image = self.pool(skips[-1])
+        enlarged = [decoder.early(image, skips[3], skips[2]) for decoder in self.decoders.values()]
+        return {name: decoder.late(skips[1], enlarged, skips[0]) for name, decoder in self.decoders.items()}

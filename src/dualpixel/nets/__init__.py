@@ -3,5 +3,6 @@
 from dualpixel.nets.dpanet import DPANet
 from dualpixel.nets.dpdnet import DPDNet
 from dualpixel.nets.k3dn import K3DN
+from dualpixel.nets.mdp import MDP
 
-__all__ = ["K3DN", "DPANet", "DPDNet"]
+__all__ = ["K3DN", "MDP", "DPANet", "DPDNet"]

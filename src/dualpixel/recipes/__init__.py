@@ -5,7 +5,8 @@ from dualpixel.recipes.dpanet import DPANetRecipe
 from dualpixel.recipes.dpdnet import DPDNetRecipe
 from dualpixel.recipes.k3dn import K3DNRecipe
 from dualpixel.recipes.loading import load
+from dualpixel.recipes.mdp import MDPRecipe
 from dualpixel.recipes.optimizers import KerasAdam
 from dualpixel.recipes.schedules import WarmupCosine
 
-__all__ = ["DPANetRecipe", "DPDNetRecipe", "K3DNRecipe", "KerasAdam", "Recipe", "WarmupCosine", "load"]
+__all__ = ["DPANetRecipe", "DPDNetRecipe", "K3DNRecipe", "KerasAdam", "MDPRecipe", "Recipe", "WarmupCosine", "load"]

@@ -18,6 +18,8 @@ CONVERTERS = {
         ("k3dn", "k3dn_light", "k3dn_tiny", "k3dn_stage1", "k3dn_light_stage1", "k3dn_tiny_stage1", "k3dn_single"),
         _K3DN,
     ),
+    "mdp": ("dualpixel.weights.convert_mdp:convert_mdp", "dualpixel.nets.mdp:MDP"),
+    "mdp_views": ("dualpixel.weights.convert_mdp:convert_mdp_views", "dualpixel.nets.mdp:MDP"),
 }
 """Recipe -> converter and network.
 
