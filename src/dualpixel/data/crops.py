@@ -31,6 +31,31 @@ def sides_of(size: CropSize) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
+def check_crops_together(together: int, crops: str, crops_per_scene: int) -> None:
+    """Refuse to keep together what is not a scene's own crops.
+
+    Args:
+        together: how many crops of one scene come one after another; 1 for no such order.
+        crops: "windows" or "random".
+        crops_per_scene: crops of a scene in an epoch.
+
+    Raises:
+        DualPixelError: less than 1, windows, or a number of crops that is not a multiple of `together`.
+    """
+    if together < 1:
+        raise DualPixelError(f"data.crops_together {together}: must be at least 1")
+    if together > 1 and crops != "random":
+        raise DualPixelError(
+            f"data.crops_together {together} needs data.crops=random, found {crops}: scenes have different numbers of windows; "
+            "set data.crops_together to 1 for crops of all scenes mixed"
+        )
+    if crops_per_scene % together:
+        raise DualPixelError(
+            f"data.crops_per_scene {crops_per_scene} is not a multiple of data.crops_together {together}; "
+            "change one of them, or set data.crops_together to 1 for crops of all scenes mixed"
+        )
+
+
 def chosen_windows(split: PreparedSplit, discard: float) -> list[SampledPlace]:
     """Return the windows of the index.
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from dualpixel.data.augmentation import Augmentation
 from dualpixel.data.card import Card
-from dualpixel.data.crops import CropSize, plain_crop_size
+from dualpixel.data.crops import CropSize, check_crops_together, plain_crop_size
 from dualpixel.data.index import INDEX
 from dualpixel.data.pairs import Photographs
 from dualpixel.data.prepare import prepare
@@ -39,6 +39,8 @@ class DualPixelData(LightningDataModule):
         crop_size: side of the square training crop or [height, width], pixels; by default the card's window.
         crops: "windows" for the card's windows without the least sharp ones (as DPDNet was trained), "random" for random places.
         crops_per_scene: samples a scene gives in an epoch when `crops` is "random".
+        crops_together: how many random crops of one scene come one after another, over all processes. As many as the effective
+            batch make every step one of a single scene, as MDP was trained; 1 mixes all scenes. See `TrainingSampler`.
         mirror: probability of mirroring left to right, which exchanges the views.
         flip: probability of flipping upside down.
         enlarge: largest factor by which training crops are enlarged at random; 1 for none.
@@ -65,6 +67,7 @@ class DualPixelData(LightningDataModule):
         crop_size: CropSize | None = None,
         crops: Literal["windows", "random"] = "windows",
         crops_per_scene: int = 20,
+        crops_together: int = 1,
         mirror: float = 0.0,
         flip: float = 0.0,
         enlarge: float = 1.0,
@@ -88,7 +91,8 @@ class DualPixelData(LightningDataModule):
         self.root = Path(root) if root else shards_home() / self.card.name
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.crop_size = None if crop_size is None else plain_crop_size(crop_size)
-        self.crops, self.crops_per_scene = crops, crops_per_scene
+        check_crops_together(crops_together, crops, crops_per_scene)
+        self.crops, self.crops_per_scene, self.crops_together = crops, crops_per_scene, crops_together
         self.augmentation = Augmentation(mirror, flip, enlarge, diagonal)
         self.validation, self.num_workers = validation, num_workers
         self.predict_source = [predict_source] if isinstance(predict_source, str) else predict_source
@@ -170,8 +174,9 @@ class DualPixelData(LightningDataModule):
             split, fields, self.crop_size, self.crops, self.crops_per_scene, self.augmentation, self.seed, self.optics
         )
         rank, world = self._place()
+        steps = self._limit(len(samples), world)
         sampler = TrainingSampler(
-            len(samples), self.batch_size, rank, world, self.seed, self._limit(len(samples), world), self._steps_done
+            len(samples), self.batch_size, rank, world, self.seed, steps, self._steps_done, self.crops_together
         )
         return self._loader(samples, sampler, self.batch_size, drop_last=True)
 
@@ -216,6 +221,7 @@ class DualPixelData(LightningDataModule):
             "crop_size": list(self.crop_size) if isinstance(self.crop_size, tuple) else self.crop_size,
             "crops": self.crops,
             "crops_per_scene": self.crops_per_scene,
+            "crops_together": self.crops_together,
             **asdict(self.augmentation),
             "fingerprint": self.fingerprint("train") if "train" in self._splits else "",
         }
@@ -228,6 +234,7 @@ class DualPixelData(LightningDataModule):
         """
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
+        state = {"crops_together": 1, **state}  # checkpoints of before there was a choice
         for name, mine in self.state_dict().items():
             if state.get(name) != mine:
                 raise DualPixelError(

@@ -12,7 +12,7 @@ DEPTHS = {8: np.uint8, 16: np.uint16}
 ENDINGS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 
 
-def read_image(path: Path, bit_depth: int | None = None, drop_alpha: bool = False) -> np.ndarray:
+def read_image(path: Path, bit_depth: int | None = None, drop_alpha: bool = False, upright: bool = False) -> np.ndarray:
     """Read an image file as RGB.
 
     OpenCV is used since Pillow and imageio cut 16-bit colour to 8 bits without a word.
@@ -21,6 +21,8 @@ def read_image(path: Path, bit_depth: int | None = None, drop_alpha: bool = Fals
         path: a PNG, TIFF, JPEG or BMP file, grey or colour.
         bit_depth: 8 or 16: what the file must have; None takes either.
         drop_alpha: leave an alpha channel away, in place of refusing it.
+        upright: show the image as viewers do: turned as its EXIF tag says, without an alpha channel. For a photograph on its
+            own; the two views of one scene would get different shapes when only one carries the tag.
 
     Returns:
         (H, W, 3) uint8 or uint16, RGB; grey files are repeated over the three channels.
@@ -31,15 +33,19 @@ def read_image(path: Path, bit_depth: int | None = None, drop_alpha: bool = Fals
     path = Path(path)
     if not path.is_file():
         raise DualPixelError(f"{path}: no such image file")
-    return decode_image(path.read_bytes(), str(path), bit_depth, drop_alpha)
+    return decode_image(path.read_bytes(), str(path), bit_depth, drop_alpha, upright)
 
 
 def decode_image(
-    content: bytes | np.ndarray, name: str, bit_depth: int | None = None, drop_alpha: bool = False
+    content: bytes | np.ndarray,
+    name: str,
+    bit_depth: int | None = None,
+    drop_alpha: bool = False,
+    upright: bool = False,
 ) -> np.ndarray:
     """Decode the bytes of an image file; see `read_image`."""
-    # turning the image by its EXIF tag would give the two views of one scene different shapes when only one carries it
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    as_stored, as_shown = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), as_shown if upright else as_stored)
     if image is None:
         raise DualPixelError(
             f"{name}: not an image that can be decoded (truncated, or of an unknown type); get the file again"

@@ -17,9 +17,17 @@ from dualpixel.terminal import progress
 
 
 def note_windows(sharp: np.ndarray | None, size: tuple[int, int], rule: WindowRule | None) -> list[list[int]]:
-    """Return (row, column, rank) of each window; rank 0 is the least sharp, or the scan order where there is no target."""
+    """Return (row, column, rank) of each window; rank 0 is the least sharp, or the scan order where there is no target.
+
+    Raises:
+        DualPixelError: the least sharp windows are to be left out, and there is no target to tell them by.
+    """
     if rule is None:
         return []
+    if sharp is None and rule.discard:
+        raise DualPixelError(
+            f"windows with discard {rule.discard:g}: no sharp image tells which are the least sharp; set discard to 0"
+        )
     positions = windows(*size, rule.size, rule.overlap)
     ranks = range(len(positions)) if sharp is None else sharpness_rank(sharpness(sharp, positions, rule.size))
     return [[int(row), int(column), int(rank)] for (row, column), rank in zip(positions, ranks, strict=True)]

@@ -25,6 +25,10 @@ class TrainingSampler(Sampler):
     its own run of `batch_size` of them, so the union over processes is the same whatever their number, as long as the effective
     batch is. What does not fill a last step is left for other epochs to bring (each has its own order).
 
+    With `together` above 1 it is runs of so many neighbouring samples that are shuffled, and that stay whole: the crops of one
+    scene come one after another. A run is one step's samples where `together` is the effective batch, a part of them where it is
+    less (one process's own where it is `batch_size`), and spans whole steps where it is more, as gradient accumulation wants it.
+
     Args:
         length: samples in an epoch.
         batch_size: samples a process takes in one step.
@@ -33,9 +37,10 @@ class TrainingSampler(Sampler):
         steps: steps in an epoch, where fewer than the samples would fill are wanted.
         steps_done: asked whenever an iteration begins: steps taken since training began, over all epochs. A resumed run gives
             the number its checkpoint holds, and gets the continuation of the same stream.
+        together: how many neighbouring samples come one after another; `length` is a multiple of it.
 
     Raises:
-        DualPixelError: too few samples for one step.
+        DualPixelError: too few samples for one step, or steps and runs of which neither is a multiple of the other.
     """
 
     def __init__(
@@ -47,13 +52,21 @@ class TrainingSampler(Sampler):
         seed: int = 0,
         steps: int | None = None,
         steps_done: Callable[[], int] = lambda: 0,
+        together: int = 1,
     ) -> None:
-        full = length // (batch_size * world)
+        effective = batch_size * world
+        full = length // effective
         if full == 0:
             raise DualPixelError(
                 f"{length} training samples do not fill one step of {batch_size} x {world} processes; lower data.batch_size"
             )
+        if length % together or (effective % together and together % effective):
+            raise DualPixelError(
+                f"data.crops_together {together} does not go into {length} training samples in steps of {batch_size} x {world} "
+                "processes: the step must be a multiple of it, or it of the step; change data.batch_size or data.crops_together"
+            )
         self.length, self.batch_size, self.rank, self.world, self.seed = length, batch_size, rank, world, seed
+        self.together = together
         self.steps = min(full, steps) if steps else full
         self.full, self.steps_done = full, steps_done
 
@@ -62,7 +75,8 @@ class TrainingSampler(Sampler):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, first = divmod(self.steps_done(), self.steps)
-        order = generator(self.seed, "order", epoch).permutation(self.length)
+        runs = generator(self.seed, "order", epoch).permutation(self.length // self.together)
+        order = (runs[:, None] * self.together + np.arange(self.together)).ravel()
         for step in range(first, self.steps):
             start = (step * self.world + self.rank) * self.batch_size
             for position in order[start : start + self.batch_size]:

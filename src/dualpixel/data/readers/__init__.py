@@ -13,6 +13,7 @@ __all__ = ["Reader", "Scene", "get_reader", "register"]
 
 BUILT_IN = {
     "ddd_syn": "dualpixel.data.readers.ddd_syn:DddSynReader",
+    "dldp": "dualpixel.data.readers.dldp:DldpReader",
     "folders": "dualpixel.data.readers.folders:FoldersReader",
     "quickstart": "dualpixel.data.readers.quickstart:QuickstartReader",
     "rdpd": "dualpixel.data.readers.rdpd:RdpdReader",
