@@ -20,6 +20,7 @@ TRAINING = {
 TOOLS = {
     "data": "list, show, prepare, index, verify and preview data sets",
     "simulate": "render dual-pixel pairs from your own RGB-D photographs",
+    "nimat": "eight views and an animation of one photograph, as if the camera moved (NIMAT)",
     "convert": "turn an authors' weight file into ours",
     "profile": "parameters, multiply-accumulates, time and memory of a recipe",
 }
@@ -65,6 +66,10 @@ def _run(arguments: list[str]) -> None:
         from dualpixel.commands.simulate import run as run_simulate
 
         run_simulate(arguments[1:])
+    elif command == "nimat":
+        from dualpixel.commands.nimat import run as run_nimat
+
+        run_nimat(arguments[1:])
     elif command == "convert":
         from dualpixel.commands.convert import run as run_convert
 

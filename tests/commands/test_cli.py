@@ -91,7 +91,8 @@ def test_a_reader_of_ones_own_is_given_as_a_file(tmp_path, small_source, capsys,
         "patterns": {"left": "{split}_l/source/*.png", "right": "{split}_r/source/*.png"},
         "roots": ["dd_dp_dataset_canon"],
     }
-    card = write_card(tmp_path / "mine.yaml", reader={"name": "mine", "options": options}, fields=["left", "right"])
+    views_only = {"fields": ["left", "right"], "preparation": {}}  # no sharp image tells which windows to leave out
+    card = write_card(tmp_path / "mine.yaml", reader={"name": "mine", "options": options}, **views_only)
     assert "no reader 'mine'" in refused(capsys, "data", "prepare", str(card), "--source", str(small_source))
     main(["data", "prepare", str(card), "--source", str(small_source), "--plugin", "my_reader.py"])
     assert (tmp_path / "shards" / "mine" / "test" / "index.json").is_file()

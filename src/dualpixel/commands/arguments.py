@@ -84,7 +84,7 @@ def run_plugin(path: Path | None) -> None:
 
 
 def spell_out(arguments: list[str], switches: Mapping[str, str]) -> list[str]:
-    """Let ``--partial`` stand for ``--partial true``.
+    """Let ``--partial`` stand for ``--partial true``, and a short option for a long one.
 
     Args:
         arguments: as typed.
@@ -92,9 +92,12 @@ def spell_out(arguments: list[str], switches: Mapping[str, str]) -> list[str]:
     """
     result = []
     for argument, following in zip(arguments, [*arguments, "-"][1:], strict=True):
-        option = switches.get(argument)
+        name, sign, value = argument.partition("=")
+        option = switches.get(name)
         if option is None:
             result.append(argument)
+        elif sign:
+            result.append(f"{option}={value}")
         else:
             result.append(f"{option}=true" if following.startswith("-") else option)
     return result

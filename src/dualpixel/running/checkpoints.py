@@ -8,9 +8,11 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
 
 from dualpixel.errors import DualPixelError
 from dualpixel.files import atomic
+from dualpixel.hints import near
 from dualpixel.running.folder import CHECKPOINTS, LAST, InRunFolder, find_checkpoint
 from dualpixel.weights.files import load_weights
 
@@ -65,6 +67,19 @@ class BestCheckpoint(RunCheckpoint):
             enable_version_counter=False,
             save_on_train_epoch_end=monitor.startswith("train/"),
         )
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the checkpoint where it is the best so far.
+
+        Raises:
+            DualPixelError: nothing of the monitor's name is logged.
+        """
+        logged = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("val/")}
+        # `validate` keeps no checkpoint
+        training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if training and self.monitor.startswith("val/") and self.monitor not in logged:
+            raise DualPixelError(f"--best.monitor {self.monitor}: not measured here; {near(self.monitor, logged)}")
+        super().on_validation_end(trainer, pl_module)
 
 
 class LastCheckpoint(RunCheckpoint):
