@@ -12,7 +12,7 @@ def batch():
     return {**images, "blur": torch.zeros(1, 1, 4, 6), "key": ["a"], "index": torch.tensor([0])}
 
 
-@pytest.mark.parametrize("name", ["dpdnet-16bit", "whole-8bit", "k3dn-1152x1792"])
+@pytest.mark.parametrize("name", ["dpdnet-16bit", "whole-8bit", "k3dn-1152x1792", "mdp-views-16bit"])
 def test_protocols_without_bits_leave_everything_alone(batch, name):
     protocol = get_protocol(name)
     assert protocol.bits is None and not protocol.halved
@@ -42,6 +42,7 @@ def test_every_protocol_says_which_data_it_is_for():
         "dpanet-8bit": (8, 16),
         "dpanet-half": (8, 16),
         "k3dn-1152x1792": (16,),
+        "mdp-views-16bit": (16,),
     }
 
 
@@ -78,3 +79,20 @@ def test_other_shapes_would_be_distorted(size, ratio):
 def test_larger_scenes_would_be_shrunk():
     with pytest.raises(DualPixelError, match="2304 x 3584 pixels cannot be enlarged to 1152 x 1792: it is larger"):
         get_protocol("k3dn-1152x1792").check_size(2304, 3584, "a scene")
+
+
+def test_one_protocol_has_views_predicted_and_says_how():
+    asking = [name for name, one in PROTOCOLS.items() if one.views_predicted]
+    assert asking == ["mdp-views-16bit"]
+    said = get_protocol("mdp-views-16bit").description
+    assert "truncated to 16 bits" in said and "multiply-accumulates alone" in said
+    assert said.endswith(get_protocol("dpdnet-16bit").description)
+
+
+def test_weights_for_predicted_views_are_asked_for_by_their_protocol_only():
+    get_protocol("mdp-views-16bit").check_views(True)
+    get_protocol("dpdnet-16bit").check_views(False)
+    with pytest.raises(DualPixelError, match="mdp-views-16bit needs the weights.*--scores.views_from"):
+        get_protocol("mdp-views-16bit").check_views(False)
+    with pytest.raises(DualPixelError, match="dpanet-8bit takes the views of the data; choose .* mdp-views-16bit"):
+        get_protocol("dpanet-8bit").check_views(True)

@@ -121,6 +121,13 @@ def test_a_recipe_sees_one_size_and_gives_that_of_the_target(batch):
     assert recipe(batch)["sharp"] is batch["left"]
 
 
+def test_a_batch_without_a_sharp_image_has_its_predictions_at_the_size_of_the_others(batch):
+    recipe = Watching()
+    run_resized(recipe, (24, 36))
+    del batch["sharp"]
+    assert recipe(batch)["sharp"].shape[-2:] == (20, 30) and recipe.seen["left"].shape[-2:] == (24, 36)
+
+
 def test_cost_is_that_of_the_size_that_is_seen(batch):
     recipe = Watching()
     assert count_macs(recipe, batch) == 2 * 20 * 30 * 3 * 3 * 9

@@ -30,6 +30,18 @@ def test_a_result_is_the_same_after_a_round_trip(tmp_path):
     json.loads(path.read_text(), parse_constant=pytest.fail)  # no NaN, no Infinity: other programs read it too
 
 
+def test_a_result_without_the_key_for_predicted_views_is_read_as_it_is(tmp_path):
+    path = tmp_path / "result.json"
+    save_result(path, result())
+    content = json.loads(path.read_text())
+    assert content.pop("views_from") is None  # as results were written before there was such a protocol
+    path.write_text(json.dumps(content))
+    assert load_result(path) == result()
+    origin = {"recipe": "mdp", "weights_sha256": "1" * 64, "source": "mdp.safetensors"}
+    save_result(path, result(views_from=origin))
+    assert load_result(path).views_from == origin
+
+
 def test_what_is_no_result_is_refused(tmp_path):
     save_result(tmp_path / "result.json", result(schema=99))
     with pytest.raises(DualPixelError, match="not a result of schema 1"):

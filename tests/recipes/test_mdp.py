@@ -5,12 +5,14 @@ from jsonargparse import ArgumentParser
 
 import dualpixel
 from dualpixel.commands.configurations import check_settings
+from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.cost import count_parameters
 from dualpixel.losses.views import combined_consistency, difference_consistency
 from dualpixel.nets import MDP
 from dualpixel.paths import resource_names
 from dualpixel.recipes import MDPRecipe, Recipe
 from dualpixel.recipes.configuration import merge
+from dualpixel.weights.files import save_weights
 
 FILES = resource_names("recipes")
 BOTH = ("mdp_views", "mdp")
@@ -169,12 +171,6 @@ def test_the_residual_network_begins_with_both_views_equal_to_the_input():
     [
         ({"views_weight": -1.0}, "views_weight=-1.0: must not be negative"),
         ({"sharp_target": "left"}, "sharp_target='left': allowed are 'sharp', 'combined'"),
-        ({"net": {"outputs": "views"}}, "sharp_weight=1.0: a network with outputs='views' does not have that"),
-        ({"net": {"outputs": "sharp"}}, "views_weight=0.8: a network with outputs='sharp' does not have that"),
-        (
-            {"net": {"outputs": "views"}, "sharp_weight": 0.0, "freeze_sharp": True},
-            "freeze_sharp: outputs='views' has no sharp decoder",
-        ),
         (
             {"sharp_weight": 0.0, "views_weight": 0.0, "combined_weight": 0.0, "difference_weight": 0.0},
             "all weights are 0",
@@ -184,3 +180,33 @@ def test_the_residual_network_begins_with_both_views_equal_to_the_input():
 def test_wrong_settings_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         small(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"net": {"outputs": "views"}}, "mdp: a network with outputs=views has nothing for sharp_weight: set to 0"),
+        (
+            {"net": {"outputs": "sharp"}, "freeze_sharp": True},
+            "has nothing for views_weight, combined_weight, difference_weight, freeze_sharp: set",
+        ),
+        ({"net": {"outputs": "views"}, "sharp_weight": 0.0, "freeze_sharp": True}, "has nothing for freeze_sharp"),
+    ],
+)
+def test_training_for_outputs_that_are_not_there_is_refused(options, message):
+    with pytest.raises(DualPixelError, match=message):
+        small(**options).setup("fit")
+
+
+@pytest.mark.parametrize("outputs", ["views", "sharp"])
+def test_networks_of_a_single_task_are_loaded_under_the_common_name(outputs, tmp_path):
+    recipe = small(net={"outputs": outputs})
+    save_weights(tmp_path / "one.safetensors", recipe.net.state_dict(), recipe.weights_metadata())
+    again = dualpixel.load("mdp", weights=tmp_path / "one.safetensors")
+    with torch.no_grad():
+        prediction = again({"combined": images()["combined"]})
+    assert set(prediction) == ({"sharp"} if outputs == "sharp" else {"left", "right"})
+    assert set(again.targets) == set(prediction)
+    assert set(again.loss_terms(images(), prediction)) == (
+        {"sharp"} if outputs == "sharp" else {"views", "combined", "difference"}
+    )

@@ -1,13 +1,15 @@
 import os
 
 import cv2
+import numpy as np
 import pytest
 from scenes import photograph, views
 
 from dualpixel.data.stream import collate, to_floats
+from dualpixel.running import panel_sheet
 from dualpixel.running.folder import CHOSEN, choose_folder, find_checkpoint
 from dualpixel.running.loggers import how_to_sync, make_loggers
-from dualpixel.running.panels import _detail, draw_panel
+from dualpixel.running.panel_sheet import _detail, draw_panel, draw_views_panel
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +61,43 @@ def test_a_panel_shows_the_detail_that_improved_most(tmp_path):
     picture = cv2.imread(str(tmp_path / "p.png"))
     assert picture.shape[1] > 7 * 200 and picture.std() > 20
     assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
+
+
+@pytest.fixture
+def predicted():
+    """A scene, and outputs half-way between input and target."""
+    batch = to_floats(collate([{**views(photograph(0)), "key": "a", "group": "", "index": 0}]))
+    scene = {name: batch[name][0] for name in ("left", "right", "combined", "sharp")}
+    return scene, {name: (scene[name] + scene["combined"]) / 2 for name in ("left", "right", "sharp")}
+
+
+def test_a_panel_of_views_has_a_row_for_each_output_and_one_for_their_difference(tmp_path, predicted):
+    scene, outputs = predicted
+    draw_views_panel(tmp_path / "all.png", "a", scene["combined"], outputs, scene)
+    del outputs["sharp"]
+    draw_views_panel(tmp_path / "views.png", "a", scene["combined"], outputs, scene)
+    whole, part = (cv2.imread(str(tmp_path / f"{name}.png")) for name in ("all", "views"))
+    assert whole.shape[1] == part.shape[1] > 5 * 200 and 250 < whole.shape[0] - part.shape[0] < 400
+    blue, _, red = cv2.split(part[part.shape[0] // 2 :].astype(int))  # of left - right
+    assert (blue - red > 80).mean() > 0.01 and (red - blue > 80).mean() > 0.01
+
+
+def test_differences_of_views_are_shown_with_their_sign_and_the_gain_that_is_said(tmp_path, predicted, monkeypatch):
+    scene, outputs = predicted
+    drawn = []
+    monkeypatch.setattr(panel_sheet, "_draw", lambda path, title, blocks, detail: drawn.extend(blocks))
+    draw_views_panel(tmp_path / "p.png", "a", scene["combined"], outputs, scene, gain=2.0)
+    cells = {name.strip(): cell for block, _ in drawn for name, (cell, _) in block.items()}
+    true = (scene["left"] - scene["right"]).mean(0).numpy()
+    assert np.abs(true).max() > 0.02
+    assert cells["left - right: target x2"] == pytest.approx((2 * true).clip(-1, 1), abs=1e-6)
+    assert cells["left - right: output x2"] == pytest.approx(true.clip(-1, 1), abs=1e-6)
+    assert cells["left - right: error of input x2"] == pytest.approx(np.abs(2 * true).clip(0, 1), abs=1e-6)
+    assert cells["left - right: error of output x2"] == pytest.approx(np.abs(true).clip(0, 1), abs=1e-6)
+    error = (scene["combined"] - scene["left"]).abs().mean(0).numpy()
+    assert cells["left: error of output x2"] == pytest.approx(error.clip(0, 1), abs=1e-6)
+    whole = [next(iter(block)).partition(":")[0] for block, with_whole in drawn if with_whole]
+    assert whole == ["sharp", "left - right"]
 
 
 def test_csv_is_logged_whether_or_not_wandb_is(tmp_path):

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from dualpixel.commands.arguments import spell_out
 from dualpixel.commands.configurations import check_settings, explained, resolve_names
 from dualpixel.errors import DualPixelError
+from dualpixel.evaluate.report import best_validation
 from dualpixel.evaluate.scores import Scores
 from dualpixel.evaluate.sharp_region_analysis import SharpRegions
 from dualpixel.recipes import Recipe
@@ -43,7 +44,7 @@ def run(arguments: list[str]) -> None:
     _quieten(arguments[0])
     arguments = resolve_names(arguments)
     if arguments[0] == "predict":
-        arguments = spell_out(arguments, {"--inspect": "--inspect.enabled"})
+        arguments = spell_out(arguments, {"--inspect": "--inspect.enabled", "--write": "--predictions.write"})
     check_settings(arguments)
     if "--ckpt_path" in arguments[:-1]:  # before Lightning opens it to look for hyper-parameters
         check_checkpoint(arguments[arguments.index("--ckpt_path") + 1])
@@ -173,13 +174,9 @@ class DualPixelCLI(LightningCLI):
         scores = next(one for one in self.trainer.callbacks if isinstance(one, Scores))
         panels = next(one for one in self.trainer.callbacks if isinstance(one, Panels))
         print(f"\nrun folder: {self.folder}")
-        known = {step: means for step, means in scores.history.items() if means.get("psnr") is not None}
-        if known:
-            step = max(known, key=lambda one: known[one]["psnr"])
-            best = known[step]
-            said = f"best validation PSNR {best['psnr']:.2f} dB" + (f" (step {step})" if step else "")
-            if "input_psnr" in best:
-                said += f", blurred input {best['input_psnr']:.2f} dB: gain {best['psnr'] - best['input_psnr']:+.2f} dB"
+        best = best_validation(scores.history)
+        if best:
+            step, said = best
             print(said)
             drawn = panels.drawn.get(f"val-step{step:08d}", [])
             print(*(f"its panel: {path}" for path in drawn), sep="\n", end="\n" if drawn else "")

@@ -26,6 +26,8 @@ class Protocol:
         halved: whether images are halved in height and width after that; only where `bits` is given.
         resized: (height, width) at which the network sees all images; its output is brought back to the size of the target, which
             is never resized (see `dualpixel.evaluate.resize`). None for their own size.
+        views_predicted: whether the left and the right view are replaced by those that another network predicts from the combined
+            image (see `dualpixel.evaluate.predicted_views`).
         metrics: the columns of a result, in order.
     """
 
@@ -36,6 +38,7 @@ class Protocol:
     bits: int | None = None
     halved: bool = False
     resized: tuple[int, int] | None = None
+    views_predicted: bool = False
     metrics: tuple[str, ...] = ("psnr", "ssim", "mae", "lpips")
 
     def check_fields(self, fields: Sequence[str]) -> None:
@@ -52,6 +55,25 @@ class Protocol:
             raise DualPixelError(
                 f"protocol {self.id} {'halves' if self.halved else 'resizes'} images, which maps cannot follow; the recipe needs "
                 f"{', '.join(maps)}: choose another --scores.protocol"
+            )
+
+    def check_views(self, given: bool) -> None:
+        """Refuse to predict views without a network, and a network that nobody asks.
+
+        Args:
+            given: whether there is a network that predicts views.
+
+        Raises:
+            DualPixelError: it is missing, or of no use.
+        """
+        if self.views_predicted and not given:
+            raise DualPixelError(
+                f"protocol {self.id} needs the weights of the network that predicts the views, such as MDP's: --scores.views_from FILE"
+            )
+        if given and not self.views_predicted:
+            asking = [name for name, one in PROTOCOLS.items() if one.views_predicted]
+            raise DualPixelError(
+                f"--scores.views_from: protocol {self.id} takes the views of the data; choose --scores.protocol {' or '.join(asking)}"
             )
 
     def check_size(self, height: int, width: int, what: str) -> None:
@@ -83,7 +105,7 @@ class Protocol:
             raise DualPixelError(f"{found}: it is larger; {mended}")
 
     def batch(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a batch as the network is to see it, and as its ``sharp`` is compared.
+        """Return a batch as the network is to see it, and as its outputs are compared; predicted views are not put in here.
 
         Halved batches have no maps: a blur radius in pixels and depths across an edge are not halved like colours.
 
@@ -146,6 +168,15 @@ PROTOCOLS = {
             "Yang et al., K3DN, CVPR 2023, authors' test program",
             data_bits=(16,),
             resized=(1152, 1792),
+        ),
+        Protocol(
+            "mdp-views-16bit",
+            "left and right view replaced by those that another network predicts from the combined image, in full precision, each "
+            "truncated to 16 bits as if written and read again; the tested network sees them, its multiply-accumulates alone are "
+            "counted; else as dpdnet-16bit: " + WHOLE_IMAGES.format(16),
+            "Abuolaim, Afifi and Brown, WACV 2022, table 2, DPDNet on synthesised views",
+            data_bits=(16,),
+            views_predicted=True,
         ),
     )
 }

@@ -1,5 +1,6 @@
-"""A result as a table on the terminal."""
+"""Scores in words: a result as a table on the terminal, and the best validation as a line."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.table import Table
@@ -8,20 +9,31 @@ from dualpixel.evaluate.result import Result
 from dualpixel.metrics.per_image import OVERALL
 from dualpixel.terminal import console
 
+ROWS = {
+    "input": "input_",
+    "output": "",
+    "views = input": "input_views_",
+    "views": "views_",
+    "left": "left_",
+    "right": "right_",
+}
+"""What stands before the columns of each row of the table."""
+
 
 def show(result: Result, path: Path | None) -> None:
     """Print a result as a table, the protocol beside it."""
     table = Table(
         title=f"{result.recipe} on {result.dataset} {result.split}, protocol {result.protocol}", title_justify="left"
     )
-    names = [name for name in result.means[OVERALL] if not name.startswith("input_") and name != "loss"]
-    for heading in ["", "images", *[name.upper() for name in names]]:
+    overall = [name for name in result.means[OVERALL] if name != "loss"]
+    metrics = list(dict.fromkeys(name.rpartition("_")[2] for name in overall))
+    for heading in ["", "images", *[name.upper() for name in metrics]]:
         table.add_column(heading, justify="right" if heading else "left")
     groups = {group: values for group, values in result.means.items() if group == OVERALL or len(result.means) > 2}
     for group, values in groups.items():  # a single group would repeat the line above it
         count = sum(row["group"] == group or group == OVERALL for row in result.rows)
-        for said, prefix in (("input", "input_"), ("output", "")):
-            cells = [values.get(prefix + name) for name in names]
+        for said, prefix in ROWS.items():
+            cells = [values.get(prefix + name) for name in metrics]
             if any(cell is not None for cell in cells):
                 table.add_row(
                     f"{group} {said}", str(count), *("" if cell is None else f"{float(cell):.4f}" for cell in cells)
@@ -32,5 +44,32 @@ def show(result: Result, path: Path | None) -> None:
         if result.macs
         else ""
     )
+    if result.views_from:
+        print(f"left and right view predicted by {result.views_from['recipe']}, {result.views_from['source']}")
     written = f"written to {path}" if path else "a limited run: no result file is written"
     print(f"{result.parameters:,} parameters{macs}; data {result.fingerprint}; {written}")
+
+
+def best_validation(history: Mapping[int, Mapping[str, float | None]]) -> tuple[int, str] | None:
+    """Find the validation with the best PSNR, of the sharp image or, where none is scored, of the views.
+
+    Args:
+        history: step -> column -> mean over all images.
+
+    Returns:
+        Its step, and a sentence with the gain on the unprocessed input; None where there is no score.
+    """
+    for prefix, what, unprocessed in (
+        ("", "PSNR", "blurred input"),
+        ("views_", "PSNR of the views", "both views = input"),
+    ):
+        known = {step: means for step, means in history.items() if means.get(f"{prefix}psnr") is not None}
+        if not known:
+            continue
+        step = max(known, key=lambda one: known[one][f"{prefix}psnr"])
+        best, before = known[step][f"{prefix}psnr"], known[step].get(f"input_{prefix}psnr")
+        said = f"best validation {what} {best:.2f} dB" + (f" (step {step})" if step else "")
+        return step, said + (
+            f", {unprocessed} {before:.2f} dB: gain {best - before:+.2f} dB" if before is not None else ""
+        )
+    return None

@@ -47,27 +47,28 @@ def back_to(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def run_resized(recipe: nn.Module, size: tuple[int, int]) -> list[RemovableHandle]:
-    """Let a recipe see all images of its batches at one size, and have its predictions at the size of the batch's ``sharp``.
+    """Let a recipe see all images of its batches at one size, and have its predictions at the size of the batch's images.
 
     The batch itself stays as it is: the recipe is handed a resized copy, in which ``sharp`` is not resized.
 
     Args:
-        recipe: called with a batch that has ``sharp``; returns a prediction, name -> value.
+        recipe: called with a batch that has images, all of one size; returns a prediction, name -> value.
         size: (height, width) that it sees. Of its prediction, images (B, 3, height, width) are brought back; all else, as
             maps and lists, is handed on as it is.
 
     Returns:
         The hooks: as long as they are not removed, every call is made so.
     """
+    whole: tuple[int, ...] = ()
 
     def before(_: nn.Module, arguments: tuple) -> tuple:
+        nonlocal whole
         batch, *others = arguments
+        whole = next(batch[name] for name in IMAGES if name in batch).shape[-2:]
         images = {name: batch[name] for name in IMAGES if name != "sharp" and name in batch}
         return {**batch, **{name: enlarge_as_stored(image, size) for name, image in images.items()}}, *others
 
     def after(_: nn.Module, arguments: tuple, prediction: dict) -> dict:
-        whole = arguments[0]["sharp"].shape[-2:]
-
         def restore(value: object) -> object:
             seen = isinstance(value, Tensor) and value.ndim == 4 and tuple(value.shape[1:]) == (3, *size)
             return back_to(value, whole) if seen else value

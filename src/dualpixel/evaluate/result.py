@@ -20,6 +20,9 @@ RESULT = "result.json"
 class Result:
     """Scores of one recipe with one set of weights on one split by one protocol.
 
+    Columns are those of `dualpixel.evaluate.columns`. The schema stays 1 as long as columns or keys with a default are added:
+    results that were written before are read as they are.
+
     Args:
         schema: version of this layout.
         recipe: name of the recipe.
@@ -29,7 +32,7 @@ class Result:
         dataset, dataset_version, split, fingerprint: the pixels that were scored.
         complete: whether every scene of the split was scored.
         protocol, protocol_description: how.
-        rows: one mapping per image: key, group, the scores of the output, and of the unprocessed input as ``input_...``.
+        rows: one mapping per image: key, group, the scores of the outputs, and of the unprocessed input as ``input_...``.
         means: "overall" and each group -> column -> mean, None where it could not be measured.
         parameters: of the network.
         macs: multiply-accumulates for the first image of the split; None where they could not be counted.
@@ -37,6 +40,8 @@ class Result:
         code: version of dualpixel.
         made: UTC time.
         environment: versions and device.
+        views_from: where the protocol has views predicted by another network, that network: its ``recipe``, ``weights_sha256`` and
+            ``source``, the file.
     """
 
     schema: int
@@ -59,6 +64,7 @@ class Result:
     code: str
     made: str
     environment: dict[str, Any]
+    views_from: dict[str, str] | None = None
 
 
 def result_path(run: Path, dataset: str, split: str, protocol: str) -> Path:

@@ -1,4 +1,4 @@
-"""Scores during a run: per image, exact over processes, of the output and of the unprocessed input."""
+"""Scores during a run: per image, exact over processes, of the outputs and of the unprocessed input."""
 
 import math
 from pathlib import Path
@@ -11,18 +11,19 @@ from torch.utils.hooks import RemovableHandle
 
 from dualpixel.data.samplers import NOT_COUNTED
 from dualpixel.errors import DualPixelError
+from dualpixel.evaluate.columns import check_monitor, column_names, score_images
 from dualpixel.evaluate.cost import count_macs, count_parameters
+from dualpixel.evaluate.predicted_views import PredictedViews
 from dualpixel.evaluate.protocols import PROTOCOLS, Protocol, get_protocol
 from dualpixel.evaluate.report import show
 from dualpixel.evaluate.resize import run_resized
 from dualpixel.evaluate.result import SCHEMA, Result, code_version, now, result_path, save_result
-from dualpixel.metrics import functional
 from dualpixel.metrics.per_image import OVERALL, SEEN, PerImageScores, summarise
 from dualpixel.metrics.perceptual import load_perceptual
+from dualpixel.recipes.outputs import VIEWS, trained_outputs
 from dualpixel.running.folder import DuringEvaluation
 from dualpixel.weights.files import weights_hash
 
-FUNCTIONS = {"psnr": functional.psnr, "ssim": functional.ssim, "mae": functional.mae}
 VALIDATION = ("psnr", "ssim", "mae")
 Columns = dict[str, Tensor]
 Means = dict[str, dict[str, float | None]]
@@ -32,30 +33,41 @@ class Scores(DuringEvaluation):
     """Scores every image of validation and test, logs the means, and writes ``result.json`` after `test`.
 
     Logged: ``val/psnr``, ``val/ssim``, ``val/mae`` and ``val/loss``, the same of the unprocessed input as ``val/input_psnr`` ..., per group
-    as ``val/GROUP/psnr`` ...; ``test/...`` likewise.
+    as ``val/GROUP/psnr`` ...; ``test/...`` likewise. A recipe that predicts views has ``val/views_psnr`` ... as well, or in their
+    place where it has no sharp image to be scored: see `dualpixel.recipes.outputs` for what is scored, `dualpixel.evaluate.columns`
+    for the names.
 
     Args:
         protocol: id of the protocol of `test`; by default the first that the card names. Where it cuts bits, halves or resizes
             images, the network is tested on such images; validation always sees what is stored.
         lpips: whether `test` measures LPIPS (validation never does: it costs as much as a small network).
         lpips_weights: AlexNet weights for LPIPS; by default $DUALPIXEL_LPIPS, torch hub's cache, or torchvision's download.
+        views_from: weights (.safetensors, .ckpt) of the network that predicts the views, for a protocol that tests on such.
     """
 
-    def __init__(self, protocol: str | None = None, lpips: bool = True, lpips_weights: Path | None = None) -> None:
+    def __init__(
+        self,
+        protocol: str | None = None,
+        lpips: bool = True,
+        lpips_weights: Path | None = None,
+        views_from: Path | None = None,
+    ) -> None:
         super().__init__()
-        self.protocol, self.lpips, self.lpips_weights = protocol, lpips, lpips_weights
+        self.protocol, self.lpips, self.lpips_weights, self.views_from = protocol, lpips, lpips_weights, views_from
         self.history: dict[int, dict[str, float | None]] = {}
         """Step -> the overall means of the validation after it."""
         self._table: PerImageScores | None = None
+        self._views: PredictedViews | None = None
         self._macs: tuple[int | None, list[int]] | None = None
         self._hooks: list[RemovableHandle] = []
         if protocol is not None:
             get_protocol(protocol)
-        if lpips_weights is not None and not Path(lpips_weights).is_file():
-            raise DualPixelError(f"--scores.lpips_weights {lpips_weights}: no such file")
+        for option, file in (("lpips_weights", lpips_weights), ("views_from", views_from)):
+            if file is not None and not Path(file).is_file():
+                raise DualPixelError(f"--scores.{option} {file}: no such file")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse an unknown protocol, or one for other data, before anything runs."""
+        """Refuse an unknown protocol, or one for other data or without what it needs, before anything runs."""
         super().setup(trainer, pl_module, stage)
         protocol, card = self.protocol_of_test(trainer), trainer.datamodule.card
         if card.bit_depth not in protocol.data_bits:
@@ -64,16 +76,22 @@ class Scores(DuringEvaluation):
                 f"protocol {protocol.id} is for data of {' or '.join(map(str, protocol.data_bits))} bits, {card.name} has "
                 f"{card.bit_depth}: choose --scores.protocol {' or '.join(fitting)}"
             )
+        protocol.check_views(self.views_from is not None)
+        if stage == "fit":
+            for checkpoint in trainer.checkpoint_callbacks:
+                check_monitor(checkpoint.monitor or "", trained_outputs(pl_module), VALIDATION)
+        if stage == "test" and protocol.views_predicted:
+            self._load_views(protocol, trainer, pl_module)
 
     def begin(self, trainer: Trainer, recipe: LightningModule, stage: str) -> None:
-        """Begin an empty table; in `test` with LPIPS where its weights can be had."""
+        """Begin; in `test` with LPIPS where its weights can be had. What is scored, the first prediction says."""
         validating = stage == "val"
         split = "val" if validating else trainer.datamodule.test_split
         metrics = VALIDATION if validating else self.protocol_of_test(trainer).metrics
         # scores are kept in float64, which Apple's GPUs do not have
         self._place = recipe.device if recipe.device.type == "cuda" else torch.device("cpu")
         self._perceptual = None
-        if self.lpips and "lpips" in metrics:
+        if self.lpips and "lpips" in metrics and trained_outputs(recipe, ("sharp",)):
             for first in (True, False):  # the first process may download the weights that the others then find
                 if trainer.is_global_zero is first:
                     self._perceptual = load_perceptual(self.lpips_weights)
@@ -82,39 +100,46 @@ class Scores(DuringEvaluation):
             self._perceptual.to(self._place)
         data = trainer.datamodule
         self._samples = data.validation_samples() if validating else data.evaluation_samples(split)
+        if self._views:
+            self._views.to(recipe.device)
         if not validating:
             self._prepare(self.protocol_of_test(trainer), recipe)
-        self._names = metrics
-        self._inputs = "combined" in self._samples.fields
-        columns = [*metrics, *(f"input_{name}" for name in metrics if self._inputs), "loss"]
+        self._metrics = metrics
         limit = trainer.limit_val_batches if validating else trainer.limit_test_batches
         self._limited = limit != 1.0 or isinstance(limit, int) or bool(trainer.fast_dev_run)
-        self._table = PerImageScores(columns, len(self._samples), partial=self._limited).to(self._place)
+        self._table = None
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: dict[str, Any], *position: int
     ) -> None:
         """Make the batch what the protocol says; in place, since the recipe and every callback are handed this very mapping."""
         seen = self.protocol_of_test(trainer).batch(batch)
+        if self._views:
+            seen = self._views(seen)
         batch.clear()
         batch.update(seen)
 
     def batch(self, trainer: Trainer, recipe: LightningModule, stage: str, outputs: Any, batch: Any) -> None:
         """Score one batch; count the cost on the first of a test."""
+        prediction = outputs["prediction"]
+        scored = trained_outputs(recipe, prediction, batch)
+        if self._table is None:  # on a process without an image of its own, too
+            columns = [*column_names(scored, self._metrics, "combined" in self._samples.fields), "loss"]
+            self._table = PerImageScores(columns, len(self._samples), partial=self._limited).to(self._place)
         if int(batch["index"][0]) == NOT_COUNTED:
             return
-        target = batch["sharp"].to(self._place)
-        scores = {"loss": outputs["loss"].detach().to(self._place).double().expand(len(batch["index"]))}
-        output = outputs["prediction"]["sharp"].to(self._place).float()
-        scores |= self._compare(
-            "", self.protocol_of_test(trainer).output(output) if stage == "test" else output, target
-        )
-        if self._inputs:
-            scores |= self._compare("input_", batch["combined"].to(self._place), target)
+        images = {name: prediction[name].to(self._place).float() for name in scored}
+        if stage == "test":
+            images = {name: self.protocol_of_test(trainer).output(image) for name, image in images.items()}
+        targets = {name: batch[name].to(self._place) for name in scored}
+        unprocessed = batch["combined"].to(self._place) if "combined" in self._samples.fields else None
+        with torch.inference_mode():
+            scores = score_images(images, targets, unprocessed, self._metrics, self._perceptual)
+        scores["loss"] = outputs["loss"].detach().to(self._place).double().expand(len(batch["index"]))
         self._table.update(batch["index"], scores)
         if stage == "test" and self._macs is None:
             one = {name: value[:1] for name, value in batch.items() if isinstance(value, Tensor) and value.ndim == 4}
-            size = self.protocol_of_test(trainer).resized or target.shape[-2:]
+            size = self.protocol_of_test(trainer).resized or next(iter(one.values())).shape[-2:]
             self._macs = (count_macs(recipe, one), list(size))
 
     def end(self, trainer: Trainer, recipe: LightningModule, stage: str) -> None:
@@ -177,7 +202,24 @@ class Scores(DuringEvaluation):
                 "device": str(recipe.device),
                 "precision": str(trainer.precision),
             },
+            views_from=self._views.origin if self._views else None,
         )
+
+    def _load_views(self, protocol: Protocol, trainer: Trainer, recipe: LightningModule) -> None:
+        """Load the network that predicts the views, where recipe and data can be tested on such."""
+        if not set(VIEWS) <= set(recipe.inputs):
+            raise DualPixelError(
+                f"protocol {protocol.id} replaces the left and the right view, {recipe.name} takes {', '.join(recipe.inputs)}: "
+                "test a recipe that takes both views, such as dpdnet, or choose another --scores.protocol"
+            )
+        data = trainer.datamodule
+        fields = data.evaluation_samples(data.test_split).fields
+        if "combined" not in fields:
+            raise DualPixelError(
+                f"protocol {protocol.id} predicts views from the combined image; {data.card.name} {data.test_split} has none (it has "
+                f"{', '.join(fields)}): choose another --scores.protocol"
+            )
+        self._views = PredictedViews(self.views_from)
 
     def _prepare(self, protocol: Protocol, recipe: LightningModule) -> None:
         """Refuse, before the first batch, what the protocol is not for; let the recipe see the size that it asks for."""
@@ -195,13 +237,6 @@ class Scores(DuringEvaluation):
     def protocol_of_test(self, trainer: Trainer) -> Protocol:
         """Return the protocol that batches of `test` are made by."""
         return get_protocol(self.protocol or trainer.datamodule.card.protocols[0])
-
-    def _compare(self, prefix: str, image: Tensor, target: Tensor) -> dict[str, Tensor]:
-        scores = {prefix + name: FUNCTIONS[name](image, target) for name in self._names if name in FUNCTIONS}
-        if "lpips" in self._names and self._perceptual is not None:
-            with torch.inference_mode():
-                scores[prefix + "lpips"] = self._perceptual(image, target)
-        return scores
 
 
 def _plain(value: float | None) -> float | None | str:

@@ -29,6 +29,7 @@ from dualpixel.evaluate.sharp_regions import THRESHOLDS
 from dualpixel.evaluate.similarity_maps import SimilarityRecorder
 from dualpixel.hints import near
 from dualpixel.metrics.per_image import SEEN, PerImageScores
+from dualpixel.recipes.outputs import trained_outputs
 from dualpixel.running.folder import DuringEvaluation
 from dualpixel.weights.files import weights_hash
 
@@ -89,6 +90,8 @@ class SharpRegions(DuringEvaluation):
         if not self.enabled or stage != "test":
             return
         data, self._protocol = trainer.datamodule, _protocol(trainer)
+        if "sharp" not in trained_outputs(pl_module):
+            raise DualPixelError(f"--sharp_regions.enabled: {pl_module.name} is not trained to predict the sharp image")
         self._samples = data.evaluation_samples(data.test_split)
         keys = [self._samples.key(row) for row in range(len(self._samples))]
         for key in self.keys or ():

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dualpixel.blocks.padding import run_padded
+from dualpixel.errors import DualPixelError
 from dualpixel.losses.views import combined_consistency, difference_consistency
 from dualpixel.nets.mdp import MDP
 from dualpixel.recipes.base import Batch, Prediction, Recipe, stack_views
@@ -40,8 +41,7 @@ class MDPRecipe(Recipe):
         kwargs: as for every recipe: optimizer, scheduler, schedule_interval, init_from.
 
     Raises:
-        ValueError: a negative weight, weights for outputs that the network does not have, nothing to train, or an unknown
-            target.
+        ValueError: a negative weight, nothing to train for, or an unknown target.
 
     Differences: images of any size are mirrored at the bottom and the right to multiples of 16 and cropped back; the authors'
         program adds zeros at the top and the left, and scores them, too. DPDD's sizes need neither. Weights are the paper's;
@@ -71,18 +71,20 @@ class MDPRecipe(Recipe):
         }
         self.half_sum, self.sharp_target, self.freeze_sharp = half_sum, sharp_target, freeze_sharp
         if sharp_target not in get_args(SharpTarget):
-            raise ValueError(f"sharp_target={sharp_target!r}: allowed are {', '.join(map(repr, get_args(SharpTarget)))}")
+            raise ValueError(
+                f"sharp_target={sharp_target!r}: allowed are {', '.join(map(repr, get_args(SharpTarget)))}"
+            )
         outputs = net.options["outputs"]
         for name, value in self.weights.items():
             if value < 0:
                 raise ValueError(f"{name}_weight={value}: must not be negative")
             if value and outputs == ("views" if name == "sharp" else "sharp"):
-                raise ValueError(f"{name}_weight={value}: a network with outputs={outputs!r} does not have that; set it to 0")
+                raise ValueError(
+                    f"{name}_weight={value}: a network with outputs={outputs!r} does not have that; set it to 0"
+                )
         if not any(self.weights.values()):
             raise ValueError("all weights are 0: there is nothing to train for")
-        if freeze_sharp and outputs != "all":
-            raise ValueError(f"freeze_sharp: outputs={outputs!r} has no sharp decoder beside those of the views")
-        if freeze_sharp:
+        if freeze_sharp and "sharp" in net.decoders.branches:
             net.decoders.branches["sharp"].requires_grad_(False)
 
     @property
@@ -98,8 +100,27 @@ class MDPRecipe(Recipe):
     @property
     def targets(self) -> tuple[str, ...]:
         """What the loss needs beside the input."""
-        views = VIEWS if self.weights["views"] or self.weights["difference"] else ()
-        return views + (("sharp",) if self.weights["sharp"] and self.sharp_target == "sharp" else ())
+        views = self.weights["views"] or self.weights["difference"]
+        sharp = self.weights["sharp"] and self.sharp_target == "sharp"
+        trained = (*(VIEWS if views else ()), *(("sharp",) if sharp else ()))
+        return tuple(name for name in trained if name in self.net.decoders.branches)
+
+    def setup(self, stage: str) -> None:
+        """Refuse to train for outputs that the network does not have; see `Recipe.setup`."""
+        outputs = self.net.options["outputs"]
+        if stage == "fit" and outputs != "all":
+            useless = [
+                f"{name}_weight"
+                for name, value in self.weights.items()
+                if value and (name == "sharp") is (outputs == "views")
+            ]
+            useless += ["freeze_sharp"] if self.freeze_sharp else []
+            if useless:
+                raise DualPixelError(
+                    f"{self.name}: a network with outputs={outputs} has nothing for {', '.join(useless)}: set to 0 or false "
+                    f"--model.{' and --model.'.join(useless)}"
+                )
+        super().setup(stage)
 
     def forward(self, batch: Batch) -> Prediction:
         """Return ``sharp``, ``left`` and ``right``, those that the network has, (B, 3, H, W) in [0, 1]; see `Recipe.forward`."""
@@ -109,16 +130,15 @@ class MDPRecipe(Recipe):
         return prediction  # in training a clamped pixel would have no gradient
 
     def loss_terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
-        """Return the terms that have a weight, each a mean over elements."""
+        """Return the terms that have a weight and an output, each a mean over elements."""
         terms = {}
-        if self.weights["sharp"]:
+        views = [prediction[name] for name in VIEWS if name in prediction]
+        if self.weights["sharp"] and "sharp" in prediction:
             terms["sharp"] = functional.mse_loss(prediction["sharp"], batch[self.sharp_target])
-        if self.weights["views"]:
-            both = (torch.cat([images[name] for name in VIEWS], dim=1) for images in (prediction, batch))
-            terms["views"] = functional.mse_loss(*both)
-        views = [prediction.get(name) for name in VIEWS]
-        if self.weights["combined"]:
+        if self.weights["views"] and views:
+            terms["views"] = functional.mse_loss(torch.cat(views, dim=1), stack_views(batch, VIEWS))
+        if self.weights["combined"] and views:
             terms["combined"] = combined_consistency(batch["combined"], *views, half=self.half_sum)
-        if self.weights["difference"]:
+        if self.weights["difference"] and views:
             terms["difference"] = difference_consistency(*views, *(batch[name] for name in VIEWS))
         return {name: self.weights[name] * term for name, term in terms.items()}

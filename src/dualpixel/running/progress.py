@@ -66,7 +66,7 @@ class ProgressLines(ProgressBar):
             values = {name: float(value) for name, value in trainer.progress_bar_metrics.items() if name != "v_num"}
             values |= {
                 name: float(trainer.callback_metrics[name])
-                for name in ("val/psnr", "val/input_psnr")
+                for name in ("val/psnr", "val/input_psnr", "val/views_psnr", "val/input_views_psnr")
                 if name in trainer.callback_metrics
             }
             print(text, *(f"{name} {value:.4g}" for name, value in values.items()), sep="  ", flush=True)
