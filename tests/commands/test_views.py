@@ -273,14 +273,15 @@ def test_predicted_views_are_for_recipes_that_take_views_and_data_that_have_the_
     assert "no_input test has none (it has left, right, sharp)" in refused(capsys, *dpdnet, *options)
 
 
-def test_mdp_predicts_the_views_of_a_test_and_a_network_of_another_recipe_is_refused_in_words(chained, work, capsys):
-    for outputs in ("all", "views"):
+def test_mdp_predicts_the_views_of_a_test_but_not_without_its_decoders_of_views(chained, work, capsys):
+    for outputs in ("all", "views", "sharp"):
         net = MDP(width=0.02, residual=True, outputs=outputs)
         options = {"recipe": "mdp", "options": json.dumps(net.options)}
         save_weights(work / f"{outputs}.safetensors", net.state_dict(), options)
     with_views = [*chained, "--scores.protocol", PROTOCOL, "--scores.views_from"]
-    main([*with_views, str(work / "all.safetensors")])
-    result = load_result(next(work.rglob("result.json")))
-    assert result.views_from["recipe"] == "mdp" and result.complete
-    message = refused(capsys, *with_views, str(work / "views.safetensors"))
-    assert "recipe mdp is for other networks" in message and '"outputs": "views"' in message
+    for outputs in ("all", "views"):
+        main([*with_views, str(work / f"{outputs}.safetensors")])
+        result = load_result(next(work.rglob("result.json")))
+        assert result.views_from["source"].endswith(f"{outputs}.safetensors") and result.complete
+    message = refused(capsys, *with_views, str(work / "sharp.safetensors"))
+    assert "recipe mdp predicts sharp from combined; a network is needed" in message

@@ -120,6 +120,13 @@ def test_loading_a_recipe_by_name_path_and_option(tmp_path):
         dualpixel.load("overlays/quickstart")
 
 
+def test_options_that_a_recipe_does_not_take_are_named():
+    with pytest.raises(DualPixelError, match="recipe dpdnet does not take .* width=-1.0: must be positive"):
+        dualpixel.load("dpdnet", width=-1)
+    with pytest.raises(DualPixelError, match="recipe k3dn_stage1 does not take .* has no kernels to blur by"):
+        dualpixel.load("k3dn_stage1", psf="none")
+
+
 def test_stored_options_shape_the_network(tmp_path):
     from dualpixel.weights.files import save_weights
 

@@ -1,7 +1,6 @@
 """Configuration files of a command: found by name, checked key by key, and errors of the parser put into words."""
 
 import re
-import traceback
 from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +12,8 @@ import yaml
 from dualpixel.errors import DualPixelError
 from dualpixel.files import read_yaml
 from dualpixel.hints import near
-from dualpixel.paths import PACKAGE, find
-from dualpixel.recipes.configuration import check_arguments, check_configuration, find_class, merge
+from dualpixel.paths import find
+from dualpixel.recipes.configuration import check_arguments, check_configuration, find_class, merge, our_refusal
 
 SECTIONS = (
     "seed_everything", "trainer", "model", "data", "run", "wandb", "scores", "panels", "best", "last", "predictions", "inspect",
@@ -155,9 +154,9 @@ def explain(error: Exception) -> str | None:
     text = str(error)
     if "DualPixelError" in text:  # out of a worker process, as text
         return text
-    for one in _chain(error):
-        if isinstance(one, DualPixelError) or (isinstance(one, ValueError) and _raised_here(one)):
-            return str(one)
+    ours = our_refusal(error)
+    if ours is not None:
+        return ours
     kind = type(error).__name__
     if not isinstance(error, ArgumentError) and kind not in ("ParserError", "MisconfigurationException"):
         return None
@@ -176,16 +175,3 @@ def explain(error: Exception) -> str | None:
 def _given(text: str) -> str:
     found = re.findall(r"Given value: ([^\n]*)", text)
     return f"found {found[-1][:80]}" if found else "see `dualpixel COMMAND --help`"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from: the argument parser wraps what constructors refuse."""
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-def _raised_here(error: BaseException) -> bool:
-    """Whether our own code refused something: blocks, optics, nets and metrics do so by a ValueError."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return bool(frames) and Path(frames[-1].filename).is_relative_to(PACKAGE)

@@ -38,13 +38,7 @@ class PredictedViews:
         name = metadata.get("recipe")
         if name is None:
             raise DualPixelError(f"{said}: the file does not say which recipe it is for; give one that we wrote")
-        try:
-            self._recipe = load(name, weights)
-        except ValueError as error:  # such as a network without the decoder that the losses of recipes/NAME.yaml are of
-            raise DualPixelError(
-                f"{said}: recipe {name} is for other networks than this one with options {metadata.get('options')}; give weights of "
-                "the whole network"
-            ) from error
+        self._recipe = load(name, weights)
         outputs = trained_outputs(self._recipe)
         if not set(VIEWS) <= set(outputs) or tuple(self._recipe.inputs) != ("combined",):
             raise DualPixelError(

@@ -4,15 +4,18 @@ jsonargparse says of a wrong argument of a nested class only that no type matche
 """
 
 import inspect
+import traceback
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import is_dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, get_args
 
 from dualpixel.data.schema import build
 from dualpixel.errors import DualPixelError
 from dualpixel.hints import near
+from dualpixel.paths import PACKAGE
 
 SHORT_NAMES = (
     "dualpixel.recipes",
@@ -103,3 +106,18 @@ def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]
         same_class = both and value.get("class_path", old.get("class_path")) == old.get("class_path")
         merged[key] = merge(old, value) if same_class else deepcopy(value)
     return merged
+
+
+def our_refusal(error: BaseException) -> str | None:
+    """Return what our own code said when it refused something, from within what libraries raised around it; None if it did not.
+
+    The argument parser wraps what constructors refuse. Blocks, optics, nets and metrics do so by a ValueError.
+    """
+    inner: BaseException | None = error
+    while inner is not None:
+        frames = traceback.extract_tb(inner.__traceback__)
+        here = bool(frames) and Path(frames[-1].filename).is_relative_to(PACKAGE)
+        if isinstance(inner, DualPixelError) or (isinstance(inner, ValueError) and here):
+            return str(inner)
+        inner = inner.__cause__ or inner.__context__
+    return None

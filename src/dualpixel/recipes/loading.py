@@ -9,7 +9,7 @@ import yaml
 from dualpixel.errors import DualPixelError
 from dualpixel.paths import find
 from dualpixel.recipes.base import Recipe
-from dualpixel.recipes.configuration import check_configuration
+from dualpixel.recipes.configuration import check_configuration, our_refusal
 from dualpixel.weights.files import check_channels, load_into, load_weights
 
 
@@ -25,7 +25,7 @@ def load(recipe: str, weights: str | Path | None = None, **options: Any) -> Reci
         The LightningModule, in eval mode, on the CPU.
 
     Raises:
-        DualPixelError: unknown recipe, unknown option, or weights of another network.
+        DualPixelError: unknown recipe, unknown option, options that the recipe does not take, or weights of another network.
     """
     path = find("recipes", recipe)
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -40,7 +40,13 @@ def load(recipe: str, weights: str | Path | None = None, **options: Any) -> Reci
     net.update(options)
 
     check_configuration(model, f"recipe {recipe}: model")
-    made = make_recipe(model)
+    try:
+        made = make_recipe(model)
+    except Exception as error:
+        said = our_refusal(error)
+        if said is None:
+            raise
+        raise DualPixelError(f"recipe {recipe} does not take the options {json.dumps(net)}: {said}") from error
     if state_dict is not None:
         check_channels(metadata, weights)
         load_into(made.net, state_dict, weights, metadata)

@@ -74,14 +74,9 @@ class MDPRecipe(Recipe):
             raise ValueError(
                 f"sharp_target={sharp_target!r}: allowed are {', '.join(map(repr, get_args(SharpTarget)))}"
             )
-        outputs = net.options["outputs"]
         for name, value in self.weights.items():
             if value < 0:
                 raise ValueError(f"{name}_weight={value}: must not be negative")
-            if value and outputs == ("views" if name == "sharp" else "sharp"):
-                raise ValueError(
-                    f"{name}_weight={value}: a network with outputs={outputs!r} does not have that; set it to 0"
-                )
         if not any(self.weights.values()):
             raise ValueError("all weights are 0: there is nothing to train for")
         if freeze_sharp and "sharp" in net.decoders.branches:
