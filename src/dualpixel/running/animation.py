@@ -141,10 +141,10 @@ def write_webp(path: Path, frames: Sequence[np.ndarray], seconds: float) -> None
 
     first, *others = (Image.fromarray(frame) for frame in frames)
     times = _durations(len(frames), seconds, 1)
+    # no frame but the first is coded as a whole: among frames coded as changes it would be seen as a pulse
+    coding = {"quality": WEBP_QUALITY, "method": 4, "kmin": 0, "kmax": 0}
     with atomic(path) as beside:
-        first.save(
-            beside, "WEBP", save_all=True, append_images=others, duration=times, loop=0, quality=WEBP_QUALITY, method=4
-        )
+        first.save(beside, "WEBP", save_all=True, append_images=others, duration=times, loop=0, **coding)
 
 
 def write_mp4(path: Path, frames: Sequence[np.ndarray], seconds: float) -> None:
