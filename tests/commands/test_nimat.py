@@ -111,7 +111,7 @@ def test_mistakes_get_short_answers(tmp_path, capsys, shifting):
         "not an image that can be decoded": [str(tmp_path / "text.png"), *shifting],
         "no such file; give a .safetensors": [photo, "--recipe", "dpdnet_single", "--weights", str(tmp_path / "none")],
         "recipe shifting predicts sharp alone; NIMAT takes": [photo, "--recipe", alone[0], "--weights", alone[1]],
-        "outputs='sharp' does not have that": [photo, "--weights", str(tmp_path / "single.safetensors")],
+        "recipe mdp predicts sharp alone": [photo, "--weights", str(tmp_path / "single.safetensors")],
         "did you mean 'dpdnet_single'": [photo, "--recipe", "dpdnet_singel", *shifting[2:]],
         "at least 8, one for each view": [photo, *shifting, "--smooth", "4"],
         "give at least --seconds 2": [photo, *shifting, "--smooth", "100"],
