@@ -100,6 +100,7 @@ def test_grey_images_alpha_and_exif_are_taken_as_viewers_show_them(tmp_path, shi
 def test_mistakes_get_short_answers(tmp_path, capsys, shifting):
     photograph(tmp_path / "photo.png", size=(20, 20))
     (tmp_path / "text.png").write_text("no image")
+    cv2.imwrite(str(tmp_path / "float.tiff"), np.zeros((20, 20, 3), np.float32))
     (tmp_path / "alone").mkdir()
     alone = write_shifting(tmp_path / "alone", views=False)
     single = MDP(width=0.05, outputs="sharp")
@@ -110,6 +111,7 @@ def test_mistakes_get_short_answers(tmp_path, capsys, shifting):
         "none.png: no such image file": [str(tmp_path / "none.png"), *shifting],
         "not an image that can be decoded": [str(tmp_path / "text.png"), *shifting],
         "no such file; give a .safetensors": [photo, "--recipe", "dpdnet_single", "--weights", str(tmp_path / "none")],
+        "expected 8 or 16: save it as a PNG of 16 bits": [str(tmp_path / "float.tiff"), *shifting],
         "recipe shifting predicts sharp alone; NIMAT takes": [photo, "--recipe", alone[0], "--weights", alone[1]],
         "recipe mdp predicts sharp alone": [photo, "--weights", str(tmp_path / "single.safetensors")],
         "did you mean 'dpdnet_single'": [photo, "--recipe", "dpdnet_singel", *shifting[2:]],

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import yaml
-from command_line import TOP
+from command_line import TOP, refused
 
 from dualpixel.cli import main
 from dualpixel.evaluate.result import load_result
@@ -60,6 +60,12 @@ def test_the_second_step_begins_there_and_moves_the_sharp_decoder_too(runs):
     biases = {name for name in names if name.startswith(SHARP) and name.endswith("bias")}
     assert {name for name in names if name.startswith(SHARP)} - biases <= moved
     assert len(names - moved) < 0.1 * len(names)  # a ReLU of so narrow a network may be closed
+
+
+def test_a_run_of_the_first_step_is_not_resumed_by_the_second(runs, quick, capsys):
+    resumed = ["fit", *SECOND, *quick, "--run.root", str(runs), "--ckpt_path", last_of(runs / "one")]
+    said = refused(capsys, *resumed)
+    assert "one of mdp_views, this run trains mdp" in said and "--model.init_from" in said
 
 
 def test_both_steps_are_tested_each_with_what_it_predicts(runs, quick, tmp_path):

@@ -25,6 +25,15 @@ def test_folders_of_views_and_files_with_endings_are_paired(tmp_path, scene):
     assert list(find_photographs([tmp_path / "files" / "a_L.png", tmp_path / "files" / "a_R.png"])) == ["a"]
 
 
+def test_equal_names_in_the_folders_of_the_views_are_whole_names(tmp_path, scene):
+    for name in ("1P0A0919_C", "garden_L"):  # keys of other sets end as the files of DPDD's views do
+        for field in ("left", "right", "combined"):
+            write_png(tmp_path / field / f"{name}.png", scene["left"])
+    assert {name: sorted(files) for name, files in find_photographs([tmp_path]).items()} == {
+        name: ["combined", "left", "right"] for name in ("1P0A0919_C", "garden_L")
+    }
+
+
 def test_a_missing_view_is_named(tmp_path, scene):
     write_png(tmp_path / "a_L.png", scene["left"])
     with pytest.raises(DualPixelError, match="a: the right view is missing"):

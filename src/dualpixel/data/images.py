@@ -52,10 +52,12 @@ def decode_image(
         )
     found = image.dtype.itemsize * 8
     if image.dtype not in (np.uint8, np.uint16) or (bit_depth is not None and found != bit_depth):
-        wanted = "8 or 16" if bit_depth is None else str(bit_depth)
-        raise DualPixelError(
-            f"{name}: {found} bits per channel ({image.dtype}), expected {wanted}: a converted copy loses what the card promises"
+        wanted = (
+            "8 or 16: save it as a PNG of 16 bits"
+            if bit_depth is None
+            else f"{bit_depth}: a converted copy loses what the card promises"
         )
+        raise DualPixelError(f"{name}: {found} bits per channel ({image.dtype}), expected {wanted}")
     if image.ndim == 2:
         return np.repeat(image[:, :, None], 3, axis=2)
     if drop_alpha and image.shape[2] == 4:

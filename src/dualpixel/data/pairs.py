@@ -1,5 +1,6 @@
 """Photographs straight from files, for `predict`: folders of views, or files told apart by their endings."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,13 @@ def find_photographs(paths: Sequence[str | Path]) -> dict[str, dict[str, Path]]:
     found: dict[str, dict[str, Path]] = {}
     for path in map(Path, paths):
         if path.is_dir() and any((path / name).is_dir() for name in VIEW_FOLDERS):
-            for field in VIEW_FOLDERS:
-                for file in _images(path / field):
-                    # a file keeps its DPDD ending where it has one, so that 1P0A0917_L and 1P0A0917_R are one photograph
-                    stem = file.stem[:-2] if VIEW_SUFFIXES.get(file.stem[-2:]) == field else file.stem
-                    _note(found, stem, field, file)
+            files = {field: _images(path / field) for field in VIEW_FOLDERS}
+            counts = Counter(file.stem for view in files.values() for file in view)
+            for field, view in files.items():
+                for file in view:
+                    # DPDD's 1P0A0917_L and 1P0A0917_R are one photograph; a name that several folders hold is whole
+                    ends = VIEW_SUFFIXES.get(file.stem[-2:]) == field and counts[file.stem] == 1
+                    _note(found, file.stem[:-2] if ends else file.stem, field, file)
         elif path.is_dir() or path.is_file():
             for file in _images(path) if path.is_dir() else [path]:
                 field = VIEW_SUFFIXES.get(file.stem[-2:])

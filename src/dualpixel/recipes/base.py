@@ -168,13 +168,24 @@ class Recipe(LightningModule, ABC):
         checkpoint["epoch_losses"] = self._losses_of_all().tolist()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another network in words, before torch lists every key."""
+        """Refuse a checkpoint of another network in words, before torch lists every key.
+
+        Raises:
+            DualPixelError: another network, or, where training is to go on, another step of the training.
+        """
         state_dict = {
             name.removeprefix("net."): value
             for name, value in checkpoint["state_dict"].items()
             if name.startswith("net.")
         }
-        load_into(self.net, state_dict, "the checkpoint", checkpoint.get(METADATA, {}))
+        metadata = checkpoint.get(METADATA, {})
+        load_into(self.net, state_dict, "the checkpoint", metadata)
+        trained = metadata.get("recipe", self.name)
+        if trained != self.name and self._trainer is not None and self.trainer.state.fn == "fit":
+            raise DualPixelError(
+                f"the checkpoint is one of {trained}, this run trains {self.name}, which cannot go on with its optimizer: start a new "
+                "run from its weights by --model.init_from in place of --ckpt_path"
+            )
         self._epoch_losses = list(torch.tensor(checkpoint.get("epoch_losses", []), device=self.device).unbind())
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
