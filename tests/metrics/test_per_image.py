@@ -1,15 +1,11 @@
 import copy
-import json
 import math
-import os
 import pickle
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from gloo_processes import run_processes
 
 from dualpixel.errors import DualPixelError
 from dualpixel.metrics.per_image import PerImageScores, summarise
@@ -163,63 +159,28 @@ def test_refused_groups():
 
 
 PROCESS = """
-import json, os, sys
-import torch
 from dualpixel.metrics.per_image import PerImageScores, summarise
-from tests_metrics_per_image import GROUPS, made_up_scores
+from this_test import GROUPS, made_up_scores
 
-rank, world, count, store, out = int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], sys.argv[5]
-torch.set_num_threads(1)
-torch.distributed.init_process_group("gloo", init_method="file://" + store, rank=rank, world_size=world)
 table, scores = PerImageScores(["psnr", "ssim", "lpips"], count), made_up_scores(count)
 for repeat in range(2):
     table.reset()
     for image in range(rank, count, world):
         table.update(torch.tensor([image]), {name: column[image : image + 1] for name, column in scores.items()})
     columns = table.compute()
-result = {name: column.nan_to_num(-1.0).tolist() for name, column in columns.items()}
-summary = summarise(columns, (GROUPS * count)[:count])
-with open(out, "w") as file:
-    json.dump({"columns": result, "summary": summary, "own": len(range(rank, count, world))}, file)
-torch.distributed.barrier()
-os._exit(0)  # taking gloo down may hang in older versions of torch
+result = {
+    "columns": {name: column.nan_to_num(-1.0).tolist() for name, column in columns.items()},
+    "summary": summarise(columns, (GROUPS * count)[:count]),
+    "own": len(range(rank, count, world)),
+}
 """
-
-
-def run_processes(folder: Path, world: int, count: int) -> list[dict]:
-    """Run the script on `world` processes, each in a process group of its own that is killed when time is up."""
-    folder.mkdir()
-    (folder / "tests_metrics_per_image.py").write_bytes(Path(__file__).read_bytes())
-    paths = [str(folder), *[entry for entry in sys.path if entry]]
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(paths),
-        "OMP_NUM_THREADS": "1",
-        "GLOO_SOCKET_IFNAME": "lo",
-    }
-    outs = [folder / f"rank{rank}.json" for rank in range(world)]
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(rank), str(world), str(count), str(folder / "store"), str(out)],
-            env=environment,
-            start_new_session=True,
-        )
-        for rank, out in enumerate(outs)
-    ]
-    try:
-        assert [child.wait(timeout=120) for child in children] == [0] * world
-    finally:
-        for child in children:
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-    return [json.loads(out.read_text()) for out in outs]
 
 
 @pytest.mark.parametrize(("count", "shares"), [(5, [3, 2]), (1, [1, 0])])
 def test_two_processes_equal_one(tmp_path, count, shares):
-    first, second = run_processes(tmp_path / "two", 2, count)
+    first, second = run_processes(tmp_path / "two", Path(__file__), PROCESS, 2, count)
     assert [first.pop("own"), second.pop("own")] == shares
-    (alone,) = run_processes(tmp_path / "one", 1, count)
+    (alone,) = run_processes(tmp_path / "one", Path(__file__), PROCESS, 1, count)
     assert alone.pop("own") == count
     assert first == second == alone
     assert alone["columns"]["psnr"] == made_up_scores(count)["psnr"].tolist()
