@@ -80,7 +80,7 @@ def test_every_overlay_fits_on_every_recipe(name, overlay):
     narrow = {"model": {"init_args": {"net": {"init_args": {"width": 0.1}}}}}
     content = merge(merge(read(name), narrow), read(overlay))
     made = instantiate(content)
-    made.model._trainer = SimpleNamespace(estimated_stepping_batches=900)
+    made.model._trainer = SimpleNamespace(estimated_stepping_batches=900, current_epoch=0)
     optimizer = made.model.configure_optimizers()
     scheduler = optimizer["lr_scheduler"]["scheduler"]
     assert scheduler.optimizer is optimizer["optimizer"]

@@ -23,7 +23,8 @@ def find_photographs(paths: Sequence[str | Path]) -> dict[str, dict[str, Path]]:
 
     Args:
         paths: folders that hold ``left``, ``right`` and perhaps ``combined``; folders of image files; image files. Files ending in
-            ``_L`` and ``_R`` are views, ``_B``, ``_C`` or no such ending the combined image (DPD-disp and DPDD name them so).
+            ``_L`` and ``_R`` are views, ``_B``, ``_C`` or no such ending the combined image (DPD-disp and DPDD name them so). In a
+            folder a ``_D`` beside an ``_L`` is a disparity, and left out.
 
     Returns:
         name -> {field: file}, sorted by name.
@@ -42,7 +43,7 @@ def find_photographs(paths: Sequence[str | Path]) -> dict[str, dict[str, Path]]:
                     ends = VIEW_SUFFIXES.get(file.stem[-2:]) == field and counts[file.stem] == 1
                     _note(found, file.stem[:-2] if ends else file.stem, field, file)
         elif path.is_dir() or path.is_file():
-            for file in _images(path) if path.is_dir() else [path]:
+            for file in _photographs_of(path) if path.is_dir() else [path]:
                 field = VIEW_SUFFIXES.get(file.stem[-2:])
                 _note(found, file.stem[:-2] if field else file.stem, field or "combined", file)
         else:
@@ -50,6 +51,13 @@ def find_photographs(paths: Sequence[str | Path]) -> dict[str, dict[str, Path]]:
     if not found:
         raise DualPixelError(f"no images ({', '.join(ENDINGS)}) in {', '.join(map(str, paths))}; {LAYOUT}")
     return dict(sorted(found.items()))
+
+
+def _photographs_of(folder: Path) -> list[Path]:
+    files = _images(folder)
+    stems = {file.stem for file in files}
+    # DPD-disp's 005_D is the disparity of 005_L and 005_R
+    return [file for file in files if not (file.stem.endswith("_D") and f"{file.stem[:-2]}_L" in stems)]
 
 
 def _images(folder: Path) -> list[Path]:

@@ -75,6 +75,12 @@ def _stored_options(metadata: dict[str, str], weights: str | Path | None) -> dic
         options = json.loads(metadata.get("options", "{}"))
     except ValueError:
         options = None
-    if not isinstance(options, dict) or not all(isinstance(one, str | int | float | None) for one in options.values()):
+    if not isinstance(options, dict) or not all(map(_is_plain, options.values())):
         raise DualPixelError(f"{weights}: its options are not plain values; get the file again from where you trust it")
     return options
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | None) or (
+        isinstance(value, list) and all(isinstance(one, int | float) for one in value)
+    )

@@ -11,6 +11,8 @@ from dualpixel.hints import near
 
 _K3DN = ("dualpixel.weights.convert_k3dn:convert_k3dn", "dualpixel.nets.k3dn:K3DN")
 CONVERTERS = {
+    "dddnet": ("dualpixel.weights.convert_dddnet:convert_dddnet", "dualpixel.nets.dddnet:DDDNet"),
+    "dddnet_syn": ("dualpixel.weights.convert_dddnet:convert_dddnet_syn", "dualpixel.nets.dddnet:DDDNet"),
     "dpanet": ("dualpixel.weights.convert_dpanet:convert_dpanet", "dualpixel.nets.dpanet:DPANet"),
     "dpdnet": ("dualpixel.weights.convert_dpdnet:convert_dpdnet", "dualpixel.nets.dpdnet:DPDNet"),
     "dpdnet_single": ("dualpixel.weights.convert_dpdnet:convert_dpdnet", "dualpixel.nets.dpdnet:DPDNet"),

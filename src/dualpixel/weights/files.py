@@ -77,7 +77,8 @@ def read_checkpoint(path: Path) -> Any:
     """Read what `torch.save` wrote, of plain tensors, numbers, text and containers only; nothing is executed.
 
     Args:
-        path: the file; tensors are mapped, so that what is not looked at is never read.
+        path: the file, of any version of torch; tensors are mapped where it allows, so that what is not looked at is
+            never read.
 
     Returns:
         The object that was saved, with its tensors on the CPU.
@@ -88,10 +89,13 @@ def read_checkpoint(path: Path) -> Any:
     path = Path(path)
     if not path.is_file():
         raise DualPixelError(f"{path}: no such file; give a file that torch.save wrote (.pth, .pt or .ckpt)")
+    with path.open("rb") as file:
+        old = file.read(1) == b"\x80"  # a bare pickle, as torch wrote before 1.6: it can neither be mapped nor searched
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=not old)
     except pickle.UnpicklingError:
-        objects = ", ".join(torch.serialization.get_unsafe_globals_in_checkpoint(path)) or "unknown"
+        unsafe = () if old else torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        objects = ", ".join(unsafe) or "unknown"
         raise DualPixelError(
             f"{path}: holds Python objects that could execute code when loaded ({objects}); "
             "save it again with plain tensors, numbers and text only"

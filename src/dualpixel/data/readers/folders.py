@@ -21,7 +21,7 @@ class FoldersReader(Reader):
 
     Options (in the card, under ``reader: {name: folders, options: ...}``):
         patterns: field -> glob below the source folder; ``{split}`` stands for the split's name.
-        key: the field whose file names (without ending) become the keys of the scenes.
+        key: the field whose file names (without ending, and without the suffix of that field) become the keys of the scenes.
         suffixes: field -> what its file names add to the key, for example ``_L``; a file of another name in its place is refused.
         number_distance: how far the number at the end of the key may be from that of the sharp file; a larger distance means
             that one scene lacks its source and another its target.
@@ -63,8 +63,9 @@ class FoldersReader(Reader):
         scenes = []
         for position in range(count):
             mine = {field: found[position] for field, found in files.items()}
-            key = re.sub(r"[^A-Za-z0-9_-]", "_", mine[key_field].stem)
-            self._check_names(mine[key_field].stem, mine, split)
+            stem = mine[key_field].stem.removesuffix(options.get("suffixes", {}).get(key_field, ""))
+            key = re.sub(r"[^A-Za-z0-9_-]", "_", stem)
+            self._check_names(stem, mine, split)
             names = {f"{field}_file": file.name for field, file in mine.items()}
             scenes.append(Scene(key, self.card.group(split, key), names, mine))
         return scenes
