@@ -1,17 +1,23 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from dualpixel.optics import (
     MODES,
+    Camera,
     blur_of_disparity,
     combine,
+    depth_of_blur,
     disparity_of_blur,
     mirror,
     point_spread_functions,
     render,
+    signed_blur,
 )
+
+CAMERA = Camera(focal_length_m=0.035, focal_length_px=3000, aperture_px=1500, focus_distance_m=5)
 
 every_mode = pytest.mark.parametrize("mode", MODES)
 
@@ -146,3 +152,50 @@ def test_disparity_has_a_gradient_to_the_blur(mode):
 def test_modes_of_which_no_disparity_is_known_are_refused(function):
     with pytest.raises(ValueError, match="no disparity is known for mode 'disc'; allowed: rect, released, halfdisc"):
         function(torch.ones(2), "disc")
+
+
+@pytest.mark.parametrize("mode", ["rect", "released"])
+@pytest.mark.parametrize("scale", [1.0, 0.2])
+def test_depth_is_found_again_from_its_blur(mode, scale):
+    camera = replace(CAMERA, depth_scale=scale)
+    depth = torch.logspace(-1, 4, 60, dtype=torch.float64).view(1, 1, 6, 10)
+    depth[..., -1] = math.inf
+    blur = signed_blur(depth, camera, mode)
+    assert torch.allclose(depth_of_blur(blur, camera, mode), depth, rtol=1e-11, atol=0)
+    near = depth.clamp(max=2)
+    found = depth_of_blur(signed_blur(near, camera, mode).float(), camera, mode)
+    assert found.dtype == torch.float64 and torch.allclose(found, near, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_blur_is_the_focus_the_blur_of_infinity_is_infinite_and_below_it_is_nothing(dtype):
+    farthest = torch.tensor(CAMERA.blur_radius(math.inf), dtype=dtype)
+    assert farthest.item() == pytest.approx(-26.43 * 0.2, rel=5e-4)
+    above, below = (torch.nextafter(farthest, farthest + sign) for sign in (1, -1))
+    found = depth_of_blur(
+        torch.stack([torch.zeros_like(farthest), farthest, above, below, farthest * 0 + math.nan]), CAMERA
+    )
+    assert found[0].item() == pytest.approx(5, rel=1e-12)
+    assert found[1].isposinf() and 1e7 < found[2] < math.inf
+    assert found[3:].isnan().all()
+    assert depth_of_blur(torch.tensor(math.inf, dtype=dtype), CAMERA) == 0
+
+
+def test_the_gradient_of_depth_is_finite_everywhere_and_that_of_the_lens_where_there_is_depth():
+    farthest = CAMERA.blur_radius(math.inf)
+    blur = torch.tensor([3.0, 0.0, -5.0, farthest, -9.0], dtype=torch.float64, requires_grad=True)
+    depth_of_blur(blur, CAMERA)[:3].sum().backward()
+    # d = k / (r - r_inf), so d' = -d^2 / k with k = A F / 2
+    k = CAMERA.aperture_px / 2 * CAMERA.sensor_distance_m
+    expected = [-(CAMERA.depth(radius) ** 2) / k for radius in (3.0, 0.0, -5.0)]
+    assert blur.grad.tolist() == pytest.approx([*expected, 0, 0], rel=1e-9)
+    blur.grad = None
+    depth_of_blur(blur, CAMERA).sum().backward()
+    assert blur.grad.isfinite().all() and (blur.grad[3:] == 0).all()
+
+
+def test_depth_from_blur_needs_a_focus_that_is_a_number_but_for_released():
+    near = replace(CAMERA, focus_distance_m="near")
+    with pytest.raises(ValueError, match="focused 'near'"):
+        depth_of_blur(torch.ones(1), near)
+    assert depth_of_blur(torch.tensor([13.125]), near, "released").item() == pytest.approx(750 * 0.035 / 13.125)

@@ -5,7 +5,14 @@ view's copy of a point lies to the right of its place, the right view's to the l
 lengths on the sensor are pixels.
 """
 
-from dualpixel.optics.blur import blur_of_disparity, combine, disparity_of_blur, mirror, point_spread_functions
+from dualpixel.optics.blur import (
+    blur_of_disparity,
+    combine,
+    depth_of_blur,
+    disparity_of_blur,
+    mirror,
+    point_spread_functions,
+)
 from dualpixel.optics.camera import Camera
 from dualpixel.optics.distortion import distort
 from dualpixel.optics.render import MODES, render, signed_blur, simulate
@@ -17,6 +24,7 @@ __all__ = [
     "Sensor",
     "blur_of_disparity",
     "combine",
+    "depth_of_blur",
     "disparity_of_blur",
     "distort",
     "mirror",

@@ -1,6 +1,7 @@
-"""What the blur of a dual-pixel pair says: the combined image, the pair's symmetry, its kernels and its disparity."""
+"""What the blur of a dual-pixel pair says: the combined image, the pair's symmetry, its kernels, disparity and depth."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from dualpixel.optics.butterworth import butterworth_point_spread
+from dualpixel.optics.camera import Camera
 from dualpixel.optics.half_disc import half_disc_kernels
 from dualpixel.optics.released import render_released
 from dualpixel.optics.render import render
@@ -152,6 +154,34 @@ def blur_of_disparity(disparity: Tensor, mode: str = "rect", **kernel_options: A
     start = torch.searchsorted(curve, size, right=True) - 1
     slope = (curve[start + 1] - curve[start]).to(disparity.dtype)
     return disparity.sign() * (start + (disparity.abs() - curve[start].to(disparity.dtype)) / slope)
+
+
+def depth_of_blur(blur: Tensor, camera: Camera, mode: str = "rect") -> Tensor:
+    """Return the depth that has a blur radius: the inverse of :func:`~dualpixel.optics.render.signed_blur`.
+
+    Args:
+        blur: any shape, floating; signed blur radius in pixels, positive nearer than the focus plane.
+        camera: the thin lens; its focus distance is a number, except for "released".
+        mode: as in :func:`~dualpixel.optics.render.signed_blur`: the blur of "released" is that of the camera focused at
+            infinity, so that none of it is negative.
+
+    Returns:
+        Metres, of the shape of `blur`, float64. Infinite where the radius is that of an infinitely far point,
+        ``camera.blur_radius(math.inf)`` as the dtype of `blur` holds it. NaN where it is below that, which no depth has,
+        or is itself NaN. Both have the gradient zero; :meth:`Camera.depth` refuses them.
+
+    Raises:
+        ValueError: a camera that is focused "near" or "far".
+    """
+    if mode == "released":
+        camera = replace(camera, focus_distance_m=math.inf)
+    at_infinity = torch.tensor(camera.blur_radius(math.inf), dtype=torch.float64, device=blur.device)
+    farthest = at_infinity.to(blur.dtype)
+    possible = blur > farthest
+    # what no depth has must not be divided by, or its gradient would be NaN
+    above_infinity = torch.where(possible, blur.double() - at_infinity, 1)
+    depth = camera.depth_scale * camera.aperture_px / 2 * camera.sensor_distance_m / above_infinity
+    return torch.where(possible, depth, torch.where(blur == farthest, math.inf, math.nan))
 
 
 def _curve(mode: str, reach: int, device: torch.device, **kernel_options: Any) -> Tensor:

@@ -12,6 +12,7 @@ from dualpixel.data.samplers import NOT_COUNTED
 from dualpixel.data.stream import to_stored
 from dualpixel.errors import DualPixelError
 from dualpixel.recipes.outputs import VIEWS, trained_outputs
+from dualpixel.running.blur_maps import BlurFormat, write_blur
 from dualpixel.running.folder import InRunFolder
 
 Write = Literal["sharp", "views", "all"]
@@ -26,15 +27,20 @@ class WritePredictions(InRunFolder):
         write: "sharp" writes NAME.png. "views" writes left/NAME.png and right/NAME.png, and beside them combined/NAME.png, the
             input itself: a folder that every recipe for dual-pixel photographs takes as ``--data.predict_source``. "all" writes
             sharp/NAME.png beside those. On the command line of `predict` plain ``--write views`` is enough.
+        maps: format of the blur that a recipe such as DDDNet predicts, pixels: blur/NAME.npy or .exr (float32), or .png of 16 bits
+            ("png16": round((blur + offset) * scale), the two numbers in blur/maps.json); beside it blur_colour/NAME.png, a picture
+            with a scale bar. "none" writes neither.
 
     All images of a photograph have 16 bits: an input of 16 bits is written bit for bit; of one of 8 bits each value k becomes
     257 k, which is the same brightness exactly, so that the three can be read together. Predictions are rounded to the nearest of
     16 bits; the protocol ``mdp-views-16bit`` truncates them, as MDP's authors do, so views read from here may be 1 of 65535 brighter.
     """
 
-    def __init__(self, output: Path | None = None, write: Write = "sharp") -> None:
+    def __init__(
+        self, output: Path | None = None, write: Write = "sharp", maps: BlurFormat | Literal["none"] = "npy"
+    ) -> None:
         super().__init__()
-        self.output, self.write = output, write
+        self.output, self.write, self.maps = output, write, maps
         self.written = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -67,13 +73,16 @@ class WritePredictions(InRunFolder):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Write the images of one batch."""
+        """Write the images of one batch, and its maps of blur where there are any."""
         for row, key in enumerate(batch["key"]):
             if int(batch["index"][row]) == NOT_COUNTED:
                 continue
             for name, image in self._files(outputs, batch).items():
                 write_png(self.target_folder() / name / f"{key}.png", to_stored(image[row]))
                 self.written += 1
+            if "blur" in outputs and self.maps != "none":
+                blur = outputs["blur"][row, 0].detach().float().cpu().numpy()
+                write_blur(self.target_folder(), key, blur, self.maps)
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add up what all processes wrote."""
