@@ -21,6 +21,7 @@ TOOLS = {
     "data": "list, show, prepare, index, verify and preview data sets",
     "simulate": "render dual-pixel pairs from your own RGB-D photographs",
     "nimat": "eight views and an animation of one photograph, as if the camera moved (NIMAT)",
+    "adapt": "fine-tune weights on your own dual-pixel photographs, without any truth",
     "convert": "turn an authors' weight file into ours",
     "profile": "parameters, multiply-accumulates, time and memory of a recipe",
 }
@@ -70,6 +71,10 @@ def _run(arguments: list[str]) -> None:
         from dualpixel.commands.nimat import run as run_nimat
 
         run_nimat(arguments[1:])
+    elif command == "adapt":
+        from dualpixel.commands.adapt import run as run_adapt
+
+        run_adapt(arguments[1:])
     elif command == "convert":
         from dualpixel.commands.convert import run as run_convert
 
