@@ -1,7 +1,6 @@
 import pytest
 import torch
-import yaml
-from jsonargparse import ArgumentParser
+from recipe_files import FILES, model_of
 from torch.nn import functional
 
 import dualpixel
@@ -9,23 +8,8 @@ from dualpixel.commands.configurations import check_settings
 from dualpixel.evaluate.cost import count_parameters
 from dualpixel.losses.depth import reblur_loss, root_norm
 from dualpixel.nets import DDDNet
-from dualpixel.paths import resource_names
-from dualpixel.recipes import DDDNetRecipe, Recipe
-from dualpixel.recipes.configuration import merge
+from dualpixel.recipes import DDDNetRecipe
 from dualpixel.weights.files import save_weights
-
-FILES = resource_names("recipes")
-
-
-def model_of(*names):
-    """The recipe of several files, without values: on the meta device."""
-    content = {}
-    for name in names:
-        content = merge(content, yaml.safe_load(FILES[name].read_text()))
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Recipe, "model")
-    with torch.device("meta"):
-        return parser.instantiate_classes(parser.parse_object({"model": content["model"]})).model
 
 
 def small(net=None, **options):

@@ -1,17 +1,12 @@
 import pytest
 import torch
-import yaml
-from jsonargparse import ArgumentParser
+from recipe_files import FILES, model_of
 
 import dualpixel
 from dualpixel.commands.configurations import check_settings
 from dualpixel.evaluate.cost import count_macs, count_parameters
 from dualpixel.losses.functional import charbonnier
-from dualpixel.paths import resource_names
-from dualpixel.recipes import Recipe
-from dualpixel.recipes.configuration import merge
 
-FILES = resource_names("recipes")
 ABLATIONS = {
     "baseline": 60_756_227,
     "01_unshared": 93_707_507,
@@ -23,17 +18,6 @@ ABLATIONS = {
     "07_volume_only": 63_050_739,
     "08_no_dam": 62_583_963,
 }
-
-
-def model_of(*names):
-    """The recipe of several files, without values: on the meta device."""
-    content = {}
-    for name in names:
-        content = merge(content, yaml.safe_load(FILES[name].read_text()))
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Recipe, "model")
-    with torch.device("meta"):
-        return parser.instantiate_classes(parser.parse_object({"model": content["model"]})).model
 
 
 def images(height=16, width=24):

@@ -1,8 +1,7 @@
 import pytest
 import torch
-import yaml
-from jsonargparse import ArgumentParser
 from k3dn_parts import SMALL
+from recipe_files import FILES, model_of, read
 
 import dualpixel
 from dualpixel.commands.configurations import check_settings
@@ -11,12 +10,9 @@ from dualpixel.evaluate.cost import count_parameters
 from dualpixel.losses.functional import charbonnier, edge_charbonnier, frequency_l1
 from dualpixel.nets import K3DN
 from dualpixel.nets.k3dn import VARIANTS
-from dualpixel.paths import resource_names
-from dualpixel.recipes import K3DNRecipe, Recipe
-from dualpixel.recipes.configuration import merge
+from dualpixel.recipes import K3DNRecipe
 from dualpixel.weights.files import save_weights
 
-FILES = resource_names("recipes")
 BOTH = ("k3dn_light_stage1", "k3dn_light")
 ABLATIONS = {
     # file: the recipes it is for, and the parameters of the last of them
@@ -32,21 +28,6 @@ ABLATIONS = {
     "table5_160_kernels": (BOTH, 7_203_038),
     "table5_192_kernels": (BOTH, 9_815_030),
 }
-
-
-def read(*names):
-    content = {}
-    for name in names:
-        content = merge(content, yaml.safe_load(FILES[name].read_text()))
-    return content
-
-
-def model_of(*names):
-    """The recipe of several files, without values: on the meta device."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Recipe, "model")
-    with torch.device("meta"):
-        return parser.instantiate_classes(parser.parse_object({"model": read(*names)["model"]})).model
 
 
 def small(joint=False, net=None, **options):

@@ -1,7 +1,6 @@
 import pytest
 import torch
-import yaml
-from jsonargparse import ArgumentParser
+from recipe_files import FILES, model_of, read
 
 import dualpixel
 from dualpixel.commands.configurations import check_settings
@@ -9,12 +8,9 @@ from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.cost import count_parameters
 from dualpixel.losses.views import combined_consistency, difference_consistency
 from dualpixel.nets import MDP
-from dualpixel.paths import resource_names
-from dualpixel.recipes import MDPRecipe, Recipe
-from dualpixel.recipes.configuration import merge
+from dualpixel.recipes import MDPRecipe
 from dualpixel.weights.files import save_weights
 
-FILES = resource_names("recipes")
 BOTH = ("mdp_views", "mdp")
 ABLATIONS = {
     # file: the recipes it is for, parameters, weights of sharp, views, L_C, L_D in the last of them
@@ -29,21 +25,6 @@ ABLATIONS = {
     "tableS1_late": (BOTH, 46_196_845, (1.0, 0.8, 0.5, 0.5)),
     "tableS1_middle": (BOTH, 46_860_397, (1.0, 0.8, 0.5, 0.5)),
 }
-
-
-def read(*names):
-    content = {}
-    for name in names:
-        content = merge(content, yaml.safe_load(FILES[name].read_text()))
-    return content
-
-
-def model_of(*names):
-    """The recipe of several files, without values: on the meta device."""
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_subclass_arguments(Recipe, "model")
-    with torch.device("meta"):
-        return parser.instantiate_classes(parser.parse_object({"model": read(*names)["model"]})).model
 
 
 def small(net=None, **options):

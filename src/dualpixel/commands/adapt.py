@@ -70,14 +70,15 @@ def adapt(
     _check_files(weights, out, report, sheet)
     lens = None if camera is None else _lens(camera)
 
+    from dualpixel.commands.loading import load_on
     from dualpixel.files import write_json
-    from dualpixel.running.adaptation import Adaptation, adapt_weights, read_photographs
+    from dualpixel.running.adaptation import Adaptation, adapt_weights, check_adapts, read_photographs
     from dualpixel.running.adaptation_sheet import draw_adaptation
     from dualpixel.terminal import progress
     from dualpixel.weights.files import load_weights, save_weights, weights_hash
 
     settings = Adaptation(steps, learning_rate, crop_size, batch_size, patience, every, seed)
-    loaded = _load(recipe, weights, device)
+    loaded = load_on(device, recipe, weights, check_adapts)
     photographs = read_photographs(loaded, source)
     given, metadata = load_weights(weights)
     with progress() as bar:
@@ -129,24 +130,6 @@ def _lens(path: Path) -> "Camera":
         return Camera.from_f_number(focus_distance_m=values.pop("focus"), **values)
     except ValueError as error:
         raise DualPixelError(f"camera {path}: {error}") from None
-
-
-def _load(recipe: str, weights: Path, device: str) -> "Recipe":
-    """Return the recipe with its weights on the device, if it can be adapted."""
-    import torch
-
-    from dualpixel.commands.configurations import explained
-    from dualpixel.recipes.loading import load
-    from dualpixel.running.adaptation import check_adapts
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise DualPixelError("--device cuda: torch finds no CUDA device; use --device cpu")
-    with explained():
-        loaded = load(recipe, weights).to(device)
-    check_adapts(loaded)
-    return loaded
 
 
 def _report(adapted: "Adapted", settings: "Adaptation", recipe: "Recipe", lens: "Camera | None") -> dict[str, Any]:

@@ -1,13 +1,10 @@
 """`nimat IMAGE --weights FILE`."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from dualpixel.commands.arguments import call_one
 from dualpixel.errors import DualPixelError
-
-if TYPE_CHECKING:  # torch is imported only once the arguments are known to be right
-    from dualpixel.recipes import Recipe
 
 
 def run(arguments: list[str]) -> None:
@@ -52,10 +49,11 @@ def nimat(
 
     import numpy as np
 
-    from dualpixel.running.nimat import Canvas, eight_views, plan_runs
+    from dualpixel.commands.loading import load_on
+    from dualpixel.running.nimat import Canvas, check_predicts_views, eight_views, plan_runs
     from dualpixel.terminal import progress
 
-    loaded = _load(recipe, weights, device)
+    loaded = load_on(device, recipe, weights, check_predicts_views)
     out = Path(f"{image.stem}_nimat") if out is None else out
     height, width = pixels.shape[:2]
     canvas = Canvas(height, width)
@@ -92,21 +90,3 @@ def _check(weights: Path | None, out: Path | None, tile: int) -> None:
         raise DualPixelError(f"--out {out}: is a file; name a folder")
     if tile < 1:
         raise DualPixelError(f"--tile {tile}: must be at least 1")
-
-
-def _load(recipe: str, weights: Path, device: str) -> "Recipe":
-    """Return the recipe with its weights on the device, if it can make views."""
-    import torch
-
-    from dualpixel.commands.configurations import explained
-    from dualpixel.recipes.loading import load
-    from dualpixel.running.nimat import check_predicts_views
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    elif device == "cuda" and not torch.cuda.is_available():
-        raise DualPixelError("--device cuda: torch finds no CUDA device; use --device cpu")
-    with explained():
-        loaded = load(recipe, weights).to(device)
-    check_predicts_views(loaded)
-    return loaded
