@@ -1,6 +1,7 @@
-"""DPANet, MDP, and a correlation, as one would port them line by line: for benchmarks, to compare ours with, and for nothing else."""
+"""DPANet, MDP, a correlation and a cost volume, as one would port them line by line: to compare ours with, and for nothing else."""
 
 import copy
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -8,7 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dualpixel.blocks.correlation import Correlation
+from dualpixel.blocks.cost_volume import ConcatenationConvolution
 from dualpixel.blocks.deformable import ModulatedDeformableConvolution
+from dualpixel.blocks.normalised_convolution import ConvolutionNormReLU
 from dualpixel.blocks.views import BothViews
 
 
@@ -40,14 +43,35 @@ def correlate(module: Correlation, left: Tensor, right: Tensor) -> Tensor:
     return functional.leaky_relu(shifted_products(left, right), module.negative_slope)
 
 
+def filled_volume(left: Tensor, right: Tensor, shifts: Sequence[int]) -> Tensor:
+    """The cost volume of two maps: zeros, in which one shift after the other is assigned."""
+    images, channels, height, width = left.shape
+    volume = left.new_zeros(images, 2 * channels, len(shifts), height, width)
+    for place, shift in enumerate(shifts):
+        columns, partners = slice(max(shift, 0), width + min(shift, 0)), slice(max(-shift, 0), width - max(shift, 0))
+        volume[:, :channels, place, :, columns] = left[..., columns]
+        volume[:, channels:, place, :, columns] = right[..., partners]
+    return volume
+
+
+def convolve_volume(module: ConcatenationConvolution, left: Tensor, right: Tensor, shifts: Sequence[int]) -> Tensor:
+    """The module's layer on a volume that is made first."""
+    return ConvolutionNormReLU.forward(module, filled_volume(left, right, shifts))
+
+
 def straightforward(net: nn.Module) -> nn.Module:
-    """A copy of a published-size network that correlates by shifts, calls each view by itself, and deforms by torchvision."""
+    """A copy of a network as one would write it first.
+
+    It correlates by shifts, makes its cost volume, calls each view by itself, and deforms by torchvision.
+    """
     net = copy.deepcopy(net)
     for module in net.modules():
         if isinstance(module, BothViews) and module.share:
             module.forward = partial(view_by_view, module)
         elif isinstance(module, Correlation):
             module.forward = partial(correlate, module)
+        elif isinstance(module, ConcatenationConvolution):
+            module.forward = partial(convolve_volume, module)
         elif isinstance(module, ModulatedDeformableConvolution):
             module.implementation = "torchvision"
     return net

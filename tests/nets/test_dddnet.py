@@ -3,8 +3,10 @@ import json
 import pytest
 import torch
 from dddnet_parts import published, stored
+from straightforward import straightforward
 from torch import nn
 
+from dualpixel.blocks.cost_volume import concatenation_volume
 from dualpixel.blocks.padding import run_padded
 from dualpixel.evaluate.cost import count_macs_by_operator
 from dualpixel.nets.dddnet import DDDNet, DepthNet
@@ -204,7 +206,7 @@ def test_a_shift_that_fits_gives_its_own_levels(shifts):
     for place, shift in enumerate(shifts):
         cost = torch.full((1, 1, len(shifts), 64, 64), 1e4)
         cost[:, :, place] = 0
-        network.depth.matching.forward = lambda _, cost=cost: cost
+        network.depth.matching.forward = lambda *_, cost=cost: cost
         # linear resizing repeats the cost of the first and of the last shift beyond their centres
         outer = {0: -0.5, len(shifts) - 1: 0.5}.get(place, 0)
         coarse = run(network.depth, *views(64, 64))
@@ -216,9 +218,9 @@ def test_the_disparity_is_searched_on_the_side_of_near_points():
     network = small(shifts=range(-4, 4))
     scene = torch.rand(1, 3, 64, 80)
     kept = []
-    network.depth.matching.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0]))
+    network.depth.matching.register_forward_pre_hook(lambda _, inputs: kept.append(inputs))
     run(network.depth, scene.roll(2, -1), scene)
-    left, right = kept[0].chunk(2, dim=1)
+    left, right = concatenation_volume(*kept[0]).chunk(2, dim=1)
     apart = (left - right)[..., 20:44, 30:50].abs().mean(dim=(0, 1, 3, 4))
     assert int(apart.argmin()) == 4 + 2
 
@@ -236,6 +238,18 @@ def test_gradients_reach_every_parameter_and_are_the_same_again():
     first, second = gradients(), gradients()
     assert [name for name, one in first.items() if one is None or not one.any()] == []
     assert all(torch.equal(one, second[name]) for name, one in first.items())
+
+
+@pytest.mark.parametrize("shifts", [range(4), range(-4, 4)])
+def test_gradients_are_those_of_a_network_that_makes_its_cost_volume(shifts):
+    network = small(width=0.1, shifts=shifts).double().train()
+    left, right = (view.double() for view in views(batch=2))
+    found = []
+    for form in (network, straightforward(network)):
+        outputs = form(left, right)
+        (outputs["sharp"].square().mean() + outputs["coarse"].square().mean()).backward()
+        found.append([outputs["coarse"], *(one.grad for one in form.depth.parameters())])
+    torch.testing.assert_close(*found, rtol=1e-6, atol=1e-10)
 
 
 def test_a_training_step_normalises_views_one_after_the_other_and_their_volume_once():

@@ -8,7 +8,7 @@ section 3.2, D(B_L, B_R) and its vectors r^i; the layers are those of the author
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dualpixel.blocks.cost_volume import concatenation_volume
+from dualpixel.blocks.cost_volume import ConcatenationConvolution
 from dualpixel.blocks.normalised_convolution import ConvolutionNormReLU, scaled_channels
 from dualpixel.blocks.stereo_features import StereoFeatures
 from dualpixel.blocks.window_grid import WindowGrid
@@ -53,7 +53,7 @@ class DisparityEstimator(nn.Module):
         ValueError: `width` is not positive.
 
     Differences: as in the authors' code, only disparities of 0, 8, 16 and 24 pixels are paired, none of the other sign;
-        the paper names no range. Columns without a partner are zeros, see :func:`concatenation_volume`.
+        the paper names no range. Columns without a partner are zeros, see :func:`~dualpixel.blocks.cost_volume.concatenation_volume`.
     """
 
     def __init__(self, grid: WindowGrid, style_channels: int = 256, width: float = 1.0) -> None:
@@ -62,7 +62,7 @@ class DisparityEstimator(nn.Module):
         self.features = StereoFeatures(stride=2, pools=(32, 16), width=width)
         first, second, last = (scaled_channels(channels, width) for channels in (32, 48, 64))
         self.matching = nn.Sequential(
-            ConvolutionNormReLU(2 * self.features.out_channels, first, dimensions=3),
+            ConcatenationConvolution(self.features.out_channels, first),
             ConvolutionNormReLU(first, second, stride=2, dimensions=3),
             ConvolutionNormReLU(second, second, dimensions=3),
             ConvolutionNormReLU(second, last, stride=2, dimensions=3),
@@ -88,7 +88,7 @@ class DisparityEstimator(nn.Module):
         height, width = left.shape[-2:]
         self.grid.require(height, width)
         features = self.features.both(*(functional.avg_pool2d(view, REDUCTION) for view in (left, right)))
-        matched = self.matching(concatenation_volume(*features, SHIFTS)).squeeze(2)
+        matched = self.matching[1:](self.matching[0](*features, SHIFTS)).squeeze(2)
         return _styles(self.linear, self.grid.pool_styles(matched, height, width))
 
 

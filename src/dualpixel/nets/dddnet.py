@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dualpixel.blocks.channel_attention import ChannelAttention
-from dualpixel.blocks.cost_volume import concatenation_volume
+from dualpixel.blocks.cost_volume import ConcatenationConvolution
 from dualpixel.blocks.multi_patch import PatchDecoder, PatchEncoder, halves, joined
 from dualpixel.blocks.normalised_convolution import ConvolutionNormReLU, scaled_channels
 from dualpixel.blocks.padding import next_multiples
@@ -28,10 +28,10 @@ LEVELS_PER_SHIFT = 3
 
 
 class VolumeMatching(nn.Module):
-    """3-D convolutions from a cost volume to one cost for each shift and pixel, at three sizes (an hourglass).
+    """3-D convolutions of a cost volume to one cost for each shift and pixel, at three sizes (an hourglass).
 
     Args:
-        in_channels: channels of the volume.
+        in_channels: channels of the features of one view.
         width: factor on all other channel counts but the result's one, rounded, at least one each.
 
     Attributes:
@@ -42,7 +42,7 @@ class VolumeMatching(nn.Module):
         super().__init__()
         thin, middle, deep, last = (scaled_channels(channels, width) for channels in (32, 48, 64, 24))
         self.start = nn.Sequential(
-            ConvolutionNormReLU(in_channels, thin, dimensions=3),
+            ConcatenationConvolution(in_channels, thin),
             ConvolutionNormReLU(thin, middle, stride=2, dimensions=3),
             ConvolutionNormReLU(middle, middle, dimensions=3),
         )
@@ -58,9 +58,18 @@ class VolumeMatching(nn.Module):
         )
         self.out = nn.Conv3d(last, 1, 3, padding=1, bias=False)
 
-    def forward(self, volume: Tensor) -> Tensor:
-        """Map (B, in_channels, D, H, W), D, H and W multiples of 4, to (B, 1, D, H, W), of either sign."""
-        skip = self.start(volume)
+    def forward(self, left: Tensor, right: Tensor, shifts: Sequence[int]) -> Tensor:
+        """Match.
+
+        Args:
+            left: (B, in_channels, H, W), H and W multiples of 4.
+            right: of the same shape.
+            shifts: the disparities, a multiple of four of them, see `concatenation_volume`.
+
+        Returns:
+            (B, 1, number of shifts, H, W), of either sign.
+        """
+        skip = self.start[1:](self.start[0](left, right, shifts))
         deep = functional.interpolate(self.down(skip), skip.shape[-3:], mode="trilinear", align_corners=True)
         return self.out(self.enlarge(self.fuse(torch.cat((self.up(deep), skip), dim=1))))
 
@@ -86,7 +95,7 @@ class DepthNet(nn.Module):
         super().__init__()
         self.shifts = tuple(shifts)
         self.features = StereoFeatures(stride=1, pools=(SMALLEST, 16), width=width)
-        self.matching = VolumeMatching(2 * self.features.out_channels, width)
+        self.matching = VolumeMatching(self.features.out_channels, width)
         first, count = LEVELS_PER_SHIFT * self.shifts[0], LEVELS_PER_SHIFT * len(self.shifts)
         levels = torch.arange(first, first + count, dtype=torch.float32).view(1, -1, 1, 1)
         self.register_buffer("levels", levels, persistent=False)
@@ -102,7 +111,7 @@ class DepthNet(nn.Module):
             (B, 1, H, W), within the levels: 0 to 11 for the authors' shifts.
         """
         features = self.features(left), self.features(right)  # as one batch they would take twice the memory
-        cost = self.matching(concatenation_volume(*features, self.shifts))
+        cost = self.matching(*features, self.shifts)
         size = (LEVELS_PER_SHIFT * len(self.shifts), *cost.shape[-2:])
         cost = functional.interpolate(cost, size, mode="trilinear", align_corners=False).squeeze(1)
         return (torch.softmax(-cost, dim=1) * self.levels).sum(dim=1, keepdim=True)
