@@ -3,6 +3,7 @@ import os
 import cv2
 import numpy as np
 import pytest
+import torch
 from scenes import photograph, views
 
 from dualpixel.data.stream import collate, to_floats
@@ -98,6 +99,21 @@ def test_differences_of_views_are_shown_with_their_sign_and_the_gain_that_is_sai
     assert cells["left: error of output x2"] == pytest.approx(error.clip(0, 1), abs=1e-6)
     whole = [next(iter(block)).partition(":")[0] for block, with_whole in drawn if with_whole]
     assert whole == ["sharp", "left - right"]
+
+
+def test_maps_of_a_panel_share_the_scale_of_the_last(tmp_path, predicted, monkeypatch):
+    scene, outputs = predicted
+    drawn = []
+    monkeypatch.setattr(panel_sheet, "_draw", lambda path, title, blocks, detail: drawn.extend(blocks))
+    truth = torch.linspace(-3, 5, scene["sharp"][0].numel()).view_as(scene["sharp"][:1])
+    maps = {"coarse": truth + 40, "blur": -truth, "true blur": truth}
+    draw_panel(tmp_path / "p.png", "a", {"left": scene["left"]}, outputs["sharp"], scene["sharp"], maps=maps)
+    ((cells, _),) = drawn
+    assert [name for name in cells][-3:] == [f"{name}\n-4.92 to 4.92" for name in maps]  # of 99 % of the truth, symmetric
+    for (values, options), name in zip(list(cells.values())[-3:], maps, strict=True):
+        assert values == pytest.approx(maps[name][0].numpy())
+        assert (options["vmin"], options["vmax"]) == pytest.approx((-4.92, 4.92), abs=0.01)
+        assert options["cmap"].name == "coolwarm"
 
 
 def test_csv_is_logged_whether_or_not_wandb_is(tmp_path):

@@ -1,7 +1,7 @@
 """A map of one number a pixel as a picture in colours, with a scale bar."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -33,13 +33,11 @@ def draw_map(values: np.ndarray, label: str) -> np.ndarray:
         (H', W', 3) uint8 RGB with H' = max(H, 160). The map fills the rows [0, H) and the columns [0, W), one pixel for one;
         below it and around the bar is white. A map with both signs has diverging colours, with zero in their middle.
     """
-    from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     lowest, highest = colour_range(values)
-    colours = colormaps[DIVERGING if lowest < 0 < highest else SEQUENTIAL].with_extremes(bad=UNKNOWN)
-    mapped = ScalarMappable(Normalize(lowest, highest), colours)
+    mapped = ScalarMappable(Normalize(lowest, highest), map_colours(lowest, highest))
     image = mapped.to_rgba(np.ma.masked_invalid(values), bytes=True)[..., :3]
     low, high = bool((values < lowest).any()), bool((values > highest).any())
     extend = "both" if low and high else "min" if low else "max" if high else "neither"
@@ -63,6 +61,13 @@ def colour_range(values: np.ndarray) -> tuple[float, float]:
         highest = max(-lowest, highest)
         return -highest, highest
     return (lowest, highest) if lowest < highest else (lowest - 0.5, highest + 0.5)  # one value only
+
+
+def map_colours(lowest: float, highest: float) -> Any:
+    """Return the matplotlib colours for a scale between these ends."""
+    from matplotlib import colormaps
+
+    return colormaps[DIVERGING if lowest < 0 < highest else SEQUENTIAL].with_extremes(bad=UNKNOWN)
 
 
 def _bar(mapped: object, height: int, label: str, extend: Literal["neither", "min", "max", "both"]) -> np.ndarray:

@@ -11,6 +11,7 @@ from torch import Tensor
 from dualpixel.files import atomic
 from dualpixel.metrics.functional import psnr
 from dualpixel.recipes.outputs import VIEWS
+from dualpixel.running.map_picture import colour_range, map_colours
 
 DETAIL = 160
 ERROR = {"cmap": "inferno", "vmin": 0, "vmax": 1}
@@ -19,9 +20,17 @@ LEGEND = "red: left view brighter\nblue: right view brighter\n\n(the input as bo
 
 
 def draw_panel(
-    path: Path, title: str, images: Mapping[str, Tensor], output: Tensor, target: Tensor, gain: float = 5.0
+    path: Path,
+    title: str,
+    images: Mapping[str, Tensor],
+    output: Tensor,
+    target: Tensor,
+    gain: float = 5.0,
+    maps: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Draw one scene: the whole images above, below them the detail in which the output improves most on the input.
+
+    Maps stand at the right, all in one scale of colours, whose ends are written above them.
 
     Args:
         path: the PNG to be written.
@@ -30,6 +39,7 @@ def draw_panel(
         output: (3, H, W), the prediction.
         target: (3, H, W), the sharp image.
         gain: what absolute errors are multiplied with.
+        maps: predicted and true maps of one quantity, name -> (1, H, W); the last one sets the scale.
     """
     images = {name: _prepared(image) for name, image in images.items()}
     output, target = _prepared(output), _prepared(target)
@@ -40,6 +50,7 @@ def draw_panel(
     cells |= {
         f"error of {name} x{gain:g}\n": ((error * gain).clamp(0, 1).numpy(), ERROR) for name, error in errors.items()
     }
+    cells |= _map_cells(maps or {})
     _draw(path, title, [(cells, True)], _detail(errors["input"] - errors["output"]))
 
 
@@ -142,6 +153,15 @@ def _prepared(image: Tensor) -> Tensor:
 
 def _shown(image: Tensor) -> np.ndarray:
     return image.permute(1, 2, 0).numpy()
+
+
+def _map_cells(maps: Mapping[str, Tensor]) -> _Cells:
+    values = {name: one[0].detach().float().cpu().numpy() for name, one in maps.items()}
+    if not values:
+        return {}
+    lowest, highest = colour_range(list(values.values())[-1])
+    shown = {"cmap": map_colours(lowest, highest), "vmin": lowest, "vmax": highest}
+    return {f"{name}\n{lowest:.3g} to {highest:.3g}": (one, shown) for name, one in values.items()}
 
 
 def _error(image: Tensor, target: Tensor) -> Tensor:

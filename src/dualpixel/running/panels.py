@@ -15,8 +15,8 @@ from dualpixel.running.panel_sheet import draw_panel, draw_views_panel
 class Panels(DuringEvaluation):
     """Draws a panel of chosen scenes into ``panels/`` of the run, and hands it to the loggers that take images.
 
-    A panel shows what is scored: inputs, output, target and errors of the sharp image; of predicted views each of them, and their
-    difference (see `dualpixel.running.panel_sheet`).
+    A panel shows what is scored: inputs, output, target and errors of the sharp image, and the blur where it is predicted; of
+    predicted views each of them, and their difference (see `dualpixel.running.panel_sheet`).
 
     Args:
         count: how many scenes of each evaluation, the first ones; 0 draws none.
@@ -38,14 +38,17 @@ class Panels(DuringEvaluation):
         """Draw the chosen scenes of a batch."""
         if stage == "test" or self._validations % self.every_n_validations == 0:
             scored = trained_outputs(recipe, outputs["prediction"], batch)
-            self._draw(_stem(trainer, stage), {name: outputs["prediction"][name] for name in scored}, batch)
+            made = {name: outputs["prediction"][name] for name in scored}
+            self._draw(_stem(trainer, stage), made, batch, _maps(outputs["prediction"], batch))
 
     def end(self, trainer: Trainer, recipe: LightningModule, stage: str) -> None:
         """Hand the panels to the loggers."""
         self._validations += stage == "val"
         self._log(trainer, _stem(trainer, stage), stage)
 
-    def _draw(self, stem: str, outputs: Mapping[str, Tensor], batch: Mapping[str, Any]) -> None:
+    def _draw(
+        self, stem: str, outputs: Mapping[str, Tensor], batch: Mapping[str, Any], maps: Mapping[str, Tensor]
+    ) -> None:
         for row, key in enumerate(batch["key"] if outputs else ()):
             index = int(batch["index"][row])
             if key in self.keys if self.keys else 0 <= index < self.count:
@@ -56,7 +59,8 @@ class Panels(DuringEvaluation):
                 if "left" in made:
                     draw_views_panel(path, key, batch["combined"][row], made, wanted, self.error_gain)
                 else:
-                    draw_panel(path, key, images, made["sharp"], wanted["sharp"], self.error_gain)
+                    shown = {name: one[row] for name, one in maps.items()}
+                    draw_panel(path, key, images, made["sharp"], wanted["sharp"], self.error_gain, shown)
                 self.drawn.setdefault(stem, []).append(path)
 
     def _log(self, trainer: Trainer, stem: str, stage: str) -> None:
@@ -69,6 +73,12 @@ class Panels(DuringEvaluation):
                 logger.log_image(
                     f"{stage}/panels", [str(path) for path in paths], caption=[path.stem for path in paths]
                 )
+
+
+def _maps(prediction: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the predicted maps of blur and, where the data know it, the true one."""
+    maps = {name: prediction[name] for name in ("coarse", "blur") if name in prediction}
+    return maps | ({"true blur": batch["blur"]} if maps and "blur" in batch else {})
 
 
 def _stem(trainer: Trainer, stage: str) -> str:
