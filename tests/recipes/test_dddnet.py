@@ -1,6 +1,6 @@
 import pytest
 import torch
-from recipe_files import FILES, model_of
+from recipe_files import FILES, model_of, read
 from torch.nn import functional
 
 import dualpixel
@@ -72,6 +72,22 @@ def test_blur_of_both_signs_is_a_file_away():
     assert recipe.radius(torch.tensor([-3.0])).item() == -3.0
     values = [line for line in file.read_text().splitlines() if ": " in line and not line.startswith("#")]
     assert all("  # " in line for line in values)
+
+
+def test_a_short_training_weighs_the_images_more_and_does_not_clip():
+    files = (
+        "dddnet_syn",
+        "ablations/dddnet/signed",
+        "ablations/dddnet/short",
+        "overlays/quickstart",
+        "overlays/quickstart_dddnet",
+    )
+    check_settings(["fit", *(part for name in files for part in ("--config", str(FILES[name])))])
+    weights = model_of(*files).weights
+    assert weights == {"restoration": 10.0, "depth": 1.0, "coarse": 1.0, "reblur": 10.0}
+    assert (
+        read(*files)["trainer"]["gradient_clip_val"] is None and read(*files)["model"]["init_args"]["reblur_after"] == 0
+    )
 
 
 def test_the_loss_is_the_sum_of_its_terms():
