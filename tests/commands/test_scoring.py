@@ -95,7 +95,7 @@ def trainer_of(bit_depth):
 
 
 def test_8_bit_data_go_through_8_bit_protocols():
-    for protocol in (None, "whole-8bit", "dpanet-8bit", "dpanet-half"):
+    for protocol in (None, "whole-8bit", "dpanet-8bit", "dpanet-half", "dddnet-half", "ddd-syn", "dpd-disp"):
         Scores(protocol).setup(trainer_of(8), None, "test")
     with pytest.raises(DualPixelError, match="for data of 16 bits, set has 8"):
         Scores("dpdnet-16bit").setup(trainer_of(8), None, "test")
@@ -107,7 +107,8 @@ def samples_of(*sizes):
     """As much of evaluation samples as the check of their sizes asks for."""
     scenes = [SimpleNamespace(key=f"scene{number}") for number in range(len(sizes))]
     index = SimpleNamespace(dataset="set", split="test", samples=scenes)
-    return SimpleNamespace(split=SimpleNamespace(index=index, size=lambda scene: sizes[scene]))
+    split = SimpleNamespace(index=index, size=lambda scene: sizes[scene])
+    return SimpleNamespace(split=split, fields=["left", "right", "sharp", "blur"])
 
 
 @pytest.mark.parametrize(
@@ -128,8 +129,13 @@ def test_what_a_protocol_is_not_for_is_refused_before_the_first_batch(protocol, 
         scores._prepare(get_protocol(protocol), recipe)
     scores._samples = samples_of(sizes[0])
     with pytest.raises(DualPixelError, match="maps cannot follow; the recipe needs blur"):
-        scores._prepare(get_protocol(protocol), Module(("left",), ("sharp", "blur")))
+        scores._prepare(get_protocol(protocol), Module(("left", "blur"), ("sharp",)))
+    scores._prepare(get_protocol(protocol), Module(("left",), ("sharp", "blur")))
     scores._prepare(get_protocol(protocol), recipe)
+    with pytest.raises(
+        DualPixelError, match="nothing can be scored. The recipe is trained to predict no image; set test has"
+    ):
+        scores._prepare(get_protocol(protocol), Module(("left",), ("blur",)))
 
 
 class Module(torch.nn.Module):

@@ -9,7 +9,7 @@ import pytest
 import scipy.io
 import yaml
 
-from dualpixel.data import prepare as prepare_module
+from dualpixel.data import split_job
 from dualpixel.data.images import read_image
 from dualpixel.data.index import INDEX, load_index
 from dualpixel.data.prepare import prepare
@@ -152,17 +152,17 @@ def test_all_cameras_are_prepared_in_two_processes_and_a_stopped_run_goes_on(
     with pytest.raises(DualPixelError, match="15 scenes in 'train', the card promises 5000"):
         prepare(small_card, small_mat, tmp_path / "refused")
 
-    original = prepare_module._scene_data
+    original = split_job.scene_data
 
     def interrupted(card, reader, split, scene, rule):
         if scene.key == "3001":  # the tenth, in the second shard
             raise KeyboardInterrupt
         return original(card, reader, split, scene, rule)
 
-    monkeypatch.setattr(prepare_module, "_scene_data", interrupted)
+    monkeypatch.setattr(split_job, "scene_data", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(small_card, small_mat, tmp_path / "out", processes=1, partial=True)
-    monkeypatch.setattr(prepare_module, "_scene_data", original)
+    monkeypatch.setattr(split_job, "scene_data", original)
     first = tmp_path / "out" / "train" / "ddd_small-train-000000.tar"
     assert sorted((tmp_path / "out").rglob("*.tar")) == [first] and not list((tmp_path / "out").rglob(INDEX))
     written = first.stat().st_mtime_ns

@@ -4,7 +4,7 @@ import OpenEXR
 import pytest
 
 from dualpixel import DualPixelError
-from dualpixel.data.maps import ENDINGS, fill_holes, read_map, write_map
+from dualpixel.data.maps import ENDINGS, fill_holes, read_disparity, read_map, write_map
 
 HOLE = np.nan
 
@@ -53,6 +53,27 @@ def test_eight_bits_are_refused_unless_they_are_meant(tmp_path):
     with pytest.raises(DualPixelError, match="8 bits has 256 levels.*option depth_of_8_bits"):
         read_map(tmp_path / "depth.png", 0.01)
     assert read_map(tmp_path / "depth.png", 0.01, eight_bits=True)[0, 1] == np.float32(2)
+
+
+def test_disparity_is_the_share_of_the_largest_integer_and_zero_is_a_value(tmp_path):
+    for kind, ending in ((np.uint8, "tif"), (np.uint8, "png"), (np.uint16, "tif")):
+        largest = np.iinfo(kind).max
+        stored = np.array([[0, 1, largest // 3, largest]], kind)
+        cv2.imwrite(str(tmp_path / f"d.{ending}"), stored)
+        found = read_disparity(tmp_path / f"d.{ending}")
+        assert found.dtype == np.float32
+        assert np.array_equal(found, (stored / largest).astype(np.float32)) and found[0, 0] == 0 and found[0, -1] == 1
+    np.save(tmp_path / "d.npy", np.float32([[0.25, 0]]))
+    assert np.array_equal(read_disparity(tmp_path / "d.npy"), np.float32([[0.25, 0]]))
+
+
+@pytest.mark.parametrize("values", [np.float32([[1.5]]), np.float32([[np.nan]]), np.int16([[3]])])
+def test_other_numbers_are_no_disparity(tmp_path, values):
+    np.save(tmp_path / "d.npy", values)
+    with pytest.raises(DualPixelError, match="d.npy: disparity up to factor and offset is read from unsigned integers"):
+        read_disparity(tmp_path / "d.npy")
+    with pytest.raises(DualPixelError, match="no such map"):
+        read_disparity(tmp_path / "none.npy")
 
 
 def test_the_depth_channel_of_an_exr_is_found(tmp_path, depth):

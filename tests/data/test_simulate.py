@@ -8,7 +8,7 @@ import torch
 from rgbd_scenes import scene, write_rgbd, write_rgbd_card
 
 from dualpixel import DualPixelError
-from dualpixel.data.fields import FIELDS, IMAGES
+from dualpixel.data.fields import IMAGES
 from dualpixel.data.images import read_image
 from dualpixel.data.prepare import prepare
 from dualpixel.data.reading import PreparedSplit
@@ -17,6 +17,7 @@ from dualpixel.data.simulate import CAMERA, CARD, simulate_pairs
 from dualpixel.data.simulated import SimulatedViews, load_views
 from dualpixel.optics import Camera, render
 
+FIELDS = ("left", "right", "combined", "sharp", "depth", "blur")
 NAMES = {"train": ["attic", "cellar"], "val": ["hall"]}
 VIEWS = SimulatedViews(f_number=(1.4, 4.0), pixel_pitch_m=2e-4)
 

@@ -4,7 +4,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from dualpixel import DualPixelError
-from dualpixel.evaluate.columns import check_monitor, column_names, score_images
+from dualpixel.evaluate.columns import check_monitor, column_names, score_images, score_maps, scored_maps
 
 METRICS = ("psnr", "ssim", "mae", "lpips")
 VIEWS = ("left", "right")
@@ -95,3 +95,34 @@ def test_without_an_input_only_outputs_are_scored(images):
     outputs, targets, _ = images
     views = {name: outputs[name] for name in VIEWS}
     assert list(score_images(views, targets, None, METRICS)) == column_names(VIEWS, METRICS, False)
+
+
+USUAL = ["abs_rel", "sq_rel", "rmse", "rmse_log", "delta1", "delta2", "delta3"]
+
+
+def test_maps_follow_the_images_in_columns_of_their_own():
+    assert scored_maps("blur", {"sharp", "blur", "coarse"}) == ("blur", "coarse")
+    assert scored_maps("blur", {"sharp", "blur"}) == scored_maps("disparity", {"blur", "coarse"}) == ("blur",)
+    assert scored_maps(None, {"blur"}) == scored_maps("blur", {"sharp"}) == ()
+    both = column_names(("sharp",), ("psnr", "rmse_relative"), False, ("blur", "coarse"), "blur")
+    assert both == ["psnr", "rmse_relative", *USUAL, *(f"coarse_{name}" for name in USUAL)]
+    affine = ["ai1", "ai2", "one_minus_abs_rho", "one_minus_abs_rho_average_ranks", "geometric_mean"]
+    assert column_names((), (), True, ("blur",), "disparity") == affine
+
+
+def test_each_map_has_its_own_scores():
+    truth = torch.tensor([2.0, 4.0]).view(2, 1, 1, 1).expand(2, 1, 5, 6)
+    scores = score_maps({"blur": truth + 1, "coarse": truth * 2}, "blur", truth, ["a", "b"])
+    assert list(scores) == column_names((), (), False, ("blur", "coarse"), "blur")
+    assert scores["abs_rel"].tolist() == [0.5, 0.25] and scores["coarse_abs_rel"].tolist() == [1, 1]
+    assert scores["rmse"].tolist() == [1, 1] and scores["coarse_rmse"].tolist() == [2, 4]
+    with pytest.raises(DualPixelError, match="a, b: relative errors .* goes down to -0.5 pixels"):
+        score_maps({"blur": truth}, "blur", truth - 2.5, ["a", "b"])
+
+
+def test_relative_rmse_is_a_column_of_images_and_views(images):
+    outputs, targets, blurry = images
+    scores = score_images(outputs, targets, blurry, ("psnr", "rmse_relative"))
+    assert list(scores) == column_names(("sharp", *VIEWS), ("psnr", "rmse_relative"), True)
+    expected = 100 * 10 ** (-scores["psnr"] / 20)
+    assert torch.allclose(scores["rmse_relative"], expected, rtol=1e-12)

@@ -4,7 +4,15 @@ import torch
 
 from dualpixel.data.resizing import bicubic_weights, resize_bicubic
 from dualpixel.errors import DualPixelError
-from dualpixel.evaluate.dpd_disp import cut_border, cut_to_windows, halve_in_8_bits, prepare_dpd_disp_truth
+from dualpixel.evaluate.dpd_disp import (
+    check_dpd_disp_size,
+    cut_border,
+    cut_to_windows,
+    halve_in_8_bits,
+    prepare_dpd_disp_truth,
+    prepare_estimate,
+    prepare_truth,
+)
 
 
 def test_the_size_of_the_published_example():
@@ -68,3 +76,42 @@ def test_refused_truths(image, message):
 
 def test_the_smallest_truth():
     assert prepare_dpd_disp_truth(np.zeros((618, 618), np.uint8)).shape == (31, 31)
+
+
+@pytest.mark.parametrize("side", [618, 617, 616, 2940])
+def test_a_size_is_refused_where_nothing_would_be_left(side):
+    if side >= 618:
+        check_dpd_disp_size(side, 5180, "a scene")
+    else:
+        with pytest.raises(DualPixelError, match=f"a scene of 5180 x {side} pixels is too small"):
+            check_dpd_disp_size(5180, side, "a scene")
+
+
+def test_values_of_8_bits_come_through_floating_point():
+    stored = np.random.default_rng(3).integers(0, 256, (2, 620, 640), dtype=np.uint8)
+    prepared = prepare_truth(torch.from_numpy((stored / 255).astype(np.float32))[:, None])
+    for mine, one in zip(prepared, stored, strict=True):
+        assert np.array_equal(mine[0].numpy(), (prepare_dpd_disp_truth(one) / 255).astype(np.float32))
+
+
+@pytest.mark.parametrize("wrong", [1.01, -0.01, torch.nan])
+def test_disparity_has_to_be_known_and_in_range(wrong):
+    disparity = torch.zeros(1, 1, 620, 640)
+    disparity[0, 0, 3, 4] = wrong
+    with pytest.raises(DualPixelError, match="must lie in"):
+        prepare_truth(disparity)
+
+
+def test_an_estimate_goes_from_0_to_1_whatever_lies_outside_and_whatever_its_sign():
+    blur = torch.linspace(-4, 4, 330).expand(2, 1, 320, 330).clone()
+    blur[0, 0, 0, 0], blur[1] = 1e6, -blur[1]
+    first, second = prepare_estimate(blur)
+    assert (first.min(), first.max()) == (0, 1) and torch.allclose(first, 1 - second, rtol=0, atol=1.01 / 255)
+    assert torch.equal(first, first[:, :1].expand_as(first)) and (first.diff(dim=-1) >= 0).all()
+
+
+def test_an_estimate_without_a_range():
+    blur = torch.full((3, 1, 320, 330), 2.5)
+    blur[1, 0, 160, 160], blur[2, 0, 160, 160] = torch.nan, torch.inf
+    constant, unknown, infinite = prepare_estimate(blur)
+    assert (constant == 0).all() and unknown.isnan().all() and infinite.isnan().all()

@@ -74,3 +74,22 @@ def test_the_best_validation_of_views_is_compared_with_the_input_as_both():
 @pytest.mark.parametrize("history", [{}, {5: {"loss": 0.1}}, {5: {"psnr": None}}])
 def test_without_a_score_there_is_no_best_validation(history):
     assert best_validation(history) is None
+
+
+def test_maps_have_a_table_of_their_own(capsys):
+    maps = {"abs_rel": 0.5, "rmse": 1.5, "rmse_log": 0.25, "delta1": 0.625, "delta2": 0.875, "delta3": 1.0}
+    maps |= {f"coarse_{name}": value + 2 for name, value in maps.items()}
+    show(result({"psnr": 25.0, "rmse_relative": 5.5, **maps}, protocol="ddd-syn"), None)
+    said = capsys.readouterr().out
+    first, second = said.split("protocol ddd-syn: predicted blur")
+    assert "PSNR" in first and "RMSE %" in first and "5.5000" in first and "1.5000" not in first
+    assert "ABS_REL" in second and "RMSE %" not in second
+    lines = [line.replace("│", " ").split() for line in second.splitlines()]
+    assert ["overall", "blur", "2", "0.5000", "1.5000", "0.2500", "0.6250", "0.8750", "1.0000"] in lines
+    assert ["overall", "coarse", "2", "2.5000", "3.5000", "2.2500", "2.6250", "2.8750", "3.0000"] in lines
+
+
+def test_maps_alone_have_one_table(capsys):
+    show(result({"ai1": 0.03, "one_minus_abs_rho": None, "geometric_mean": None}, protocol="dpd-disp"), None)
+    said = capsys.readouterr().out
+    assert said.count("dpd-disp") == 1 and "AI(1)" in said and "1-|rho|" in said and "PSNR" not in said

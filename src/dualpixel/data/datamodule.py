@@ -151,11 +151,16 @@ class DualPixelData(LightningDataModule):
     def require(self, stage: str, inputs: Sequence[str], targets: Sequence[str]) -> None:
         """Be told by the recipe which fields it needs; refuse what the data set does not have.
 
+        Args:
+            stage: "fit", "validate", "test" or "predict".
+            inputs: needed always.
+            targets: what the loss is taken from, needed in training and validation; a test scores what is there.
+
         Raises:
             DualPixelError: a field is missing.
         """
         self._inputs = list(inputs)
-        needed = [*inputs, *(targets if stage != "predict" else ())]
+        needed = [*inputs, *(targets if stage in ("fit", "validate") else ())]
         self._training_fields = list(dict.fromkeys([*inputs, *targets]))
         for name in self._needed(stage):
             has = self._fields(name)

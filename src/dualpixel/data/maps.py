@@ -31,14 +31,7 @@ def read_map(path: Path, unit: float | None = None, signed: bool = False, eight_
     Raises:
         DualPixelError: missing, unreadable, not one channel, or integers that are not allowed.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise DualPixelError(f"{path}: no such map")
     stored = _read(path)
-    if stored.ndim == 3 and stored.shape[2] == 1:
-        stored = stored[:, :, 0]
-    if stored.ndim != 2 or stored.dtype.kind not in "uif" or 0 in stored.shape:
-        raise DualPixelError(f"{path}: a map has one number a pixel, found shape {stored.shape} of {stored.dtype}")
     if stored.dtype.kind in "ui":
         if stored.dtype.itemsize == 1 and not eight_bits:
             raise DualPixelError(
@@ -54,6 +47,29 @@ def read_map(path: Path, unit: float | None = None, signed: bool = False, eight_
         values = stored.astype(np.float32)
     known = np.isfinite(values) if signed else np.isfinite(values) & (values > 0)
     return np.where(known, values, np.float32(np.nan))
+
+
+def read_disparity(path: Path) -> np.ndarray:
+    """Read disparity that is known up to factor and offset.
+
+    Args:
+        path: a map of unsigned integers, of 8 bits too, in any format of `read_map`; or of floating point in [0, 1].
+
+    Returns:
+        (H, W) float32 in [0, 1]: integers are divided by the largest that their type holds. 0 is a value like any other.
+
+    Raises:
+        DualPixelError: missing, unreadable, not one channel, or other numbers.
+    """
+    stored = _read(path)
+    if stored.dtype.kind == "u":
+        return (stored / np.iinfo(stored.dtype).max).astype(np.float32)
+    if stored.dtype.kind != "f" or not ((stored >= 0) & (stored <= 1)).all():
+        raise DualPixelError(
+            f"{path}: disparity up to factor and offset is read from unsigned integers, or from floating point in [0, 1], found "
+            f"{stored.dtype} from {stored.min():g} to {stored.max():g}"
+        )
+    return stored.astype(np.float32)
 
 
 def write_map(path: Path, values: np.ndarray, unit: float | None = None) -> None:
@@ -154,6 +170,18 @@ def _ending(path: Path) -> str:
 
 
 def _read(path: Path) -> np.ndarray:
+    path = Path(path)
+    if not path.is_file():
+        raise DualPixelError(f"{path}: no such map")
+    stored = _decode(path)
+    if stored.ndim == 3 and stored.shape[2] == 1:
+        stored = stored[:, :, 0]
+    if stored.ndim != 2 or stored.dtype.kind not in "uif" or 0 in stored.shape:
+        raise DualPixelError(f"{path}: a map has one number a pixel, found shape {stored.shape} of {stored.dtype}")
+    return stored
+
+
+def _decode(path: Path) -> np.ndarray:
     ending = _ending(path)
     try:
         if ending == ".exr":

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dualpixel.data.fields import MAPS
 from dualpixel.data.reading import PreparedSplit
 from dualpixel.files import atomic
 
@@ -11,7 +12,7 @@ DIFFERENCE_GAIN = 4
 
 
 def draw_contact_sheet(split: PreparedSplit, path: Path, count: int = 6) -> None:
-    """Draw left, right, their difference, sharp, depth and blur of some scenes: what there is of them.
+    """Draw left, right, their difference, sharp, depth, blur and disparity of some scenes: what there is of them.
 
     Args:
         split: the prepared split.
@@ -61,6 +62,6 @@ def _cells(split: PreparedSplit, position: int) -> dict[str, np.ndarray]:
     if len(cells) == 2:
         difference = (images["left"] - images["right"]) * DIFFERENCE_GAIN / 2 + 0.5
         cells[f"(left - right) x{DIFFERENCE_GAIN}"] = difference.clip(0, 1)
-    units = {"depth": "depth, m", "blur": "blur radius, px"}
-    cells |= {units.get(name, name): images[name] for name in ("combined", "sharp", "depth", "blur") if name in images}
+    units = {"depth": "depth, m", "blur": "blur radius, px", "disparity": "disparity, factor and offset unknown"}
+    cells |= {units.get(name, name): images[name] for name in ("combined", "sharp", *MAPS) if name in images}
     return cells

@@ -15,21 +15,21 @@ import torch
 
 from dualpixel import __version__
 from dualpixel.data.card import Card
-from dualpixel.data.fields import FIELDS, IMAGES, MAPS
+from dualpixel.data.fields import IMAGES
 from dualpixel.data.images import write_png
 from dualpixel.data.maps import depth_range, fill_holes, write_map
 from dualpixel.data.parallel import how_many, in_parallel, one_thread
 from dualpixel.data.prepare import plan
 from dualpixel.data.readers import Reader, Scene, get_reader
 from dualpixel.data.samplers import generator
-from dualpixel.data.simulated import NEEDED, Place, SimulatedViews
+from dualpixel.data.simulated import NEEDED, PROVIDED, Place, SimulatedViews
 from dualpixel.data.stream import to_stored
 from dualpixel.errors import DualPixelError
 from dualpixel.files import locked, read_json, write_json, write_yaml
 from dualpixel.terminal import progress
 
 CARD, CAMERA, SETTINGS, RECORDS = "card.yaml", "camera.yaml", "simulation.json", "records"
-ENDINGS = {name: "png" if name in IMAGES else "npy" for name in FIELDS}
+ENDINGS = {name: "png" if name in IMAGES else "npy" for name in PROVIDED}
 VERSIONS = {"dualpixel": __version__, "torch": torch.__version__, "numpy": np.__version__, "opencv": cv2.__version__}
 
 
@@ -171,10 +171,12 @@ class Simulation:
         }
         with one_thread():
             rendered = self.views(batch)
-        for name in IMAGES:
-            write_png(self._file(split, name, scene.key), to_stored(rendered[name][0], self.bit_depth))
-        for name in MAPS:
-            write_map(self._file(split, name, scene.key), rendered[name][0, 0].numpy())
+        for name in PROVIDED:
+            file = self._file(split, name, scene.key)
+            if name in IMAGES:
+                write_png(file, to_stored(rendered[name][0], self.bit_depth))
+            else:
+                write_map(file, rendered[name][0, 0].numpy())
         blur = rendered["blur"]
         record = {
             "key": scene.key,
@@ -183,7 +185,7 @@ class Simulation:
             "blur_radius_px": [float(blur.min()), float(blur.max())],
             "settings": self.settings_hash,
             "source": self._stamp(scene),
-            "bytes": {name: self._file(split, name, scene.key).stat().st_size for name in FIELDS},
+            "bytes": {name: self._file(split, name, scene.key).stat().st_size for name in PROVIDED},
             "versions": VERSIONS,
         }
         write_json(self._record(split, scene.key), record)
@@ -201,7 +203,7 @@ class Simulation:
             groups.pop("", None)
             splits[split] = {"scenes": len(scenes)} | ({"groups": groups} if groups else {})
         patterns = {field: f"{{split}}/{field}/*.{ending}" for field, ending in ENDINGS.items()}
-        options = {"patterns": patterns, "key": "sharp", "suffixes": dict.fromkeys(FIELDS, "")}
+        options = {"patterns": patterns, "key": "sharp", "suffixes": dict.fromkeys(PROVIDED, "")}
         content = {
             "name": name,
             "version": version,
@@ -211,7 +213,7 @@ class Simulation:
             "citation": card.citation,
             "download": f"Rendered by `simulate` of dualpixel {__version__}.\n"
             f"Then: python -m src data prepare {CARD} --source FOLDER_OF_THIS_CARD\n",
-            "fields": list(FIELDS),
+            "fields": list(PROVIDED),
             "bit_depth": self.bit_depth,
             "colour": card.colour,
             "splits": splits,
@@ -228,7 +230,7 @@ class Simulation:
         record = read_json(path)
         if record.get("settings") != self.settings_hash or record.get("source") != self._stamp(scene):
             self._refuse(f"other files ({scene.key} has changed since)")
-        files = {name: self._file(split, name, scene.key) for name in FIELDS}
+        files = {name: self._file(split, name, scene.key) for name in PROVIDED}
         return all(file.is_file() and file.stat().st_size == record["bytes"][name] for name, file in files.items())
 
     def _refuse(self, what: str) -> NoReturn:

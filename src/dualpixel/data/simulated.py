@@ -23,6 +23,7 @@ from dualpixel.optics import MODES, Camera, Sensor, combine, point_spread_functi
 Range = float | tuple[float, float]
 NEEDED = ("sharp", "depth")
 RENDERED = ("left", "right", "combined", "blur")
+PROVIDED = tuple(name for name in FIELDS if name in (*NEEDED, *RENDERED))
 FOCUS = ("near", "far", "scene")
 RANGES = ("focal_length_m", "f_number", "pixel_pitch_m", "depth_scale")
 
@@ -140,7 +141,7 @@ class SimulatedViews:
                 f"data.optics renders from {' and '.join(NEEDED)}; {where} has no {', '.join(missing)} "
                 f"(it has {', '.join(stored)}): choose another data set, or drop data.optics"
             )
-        return [name for name in FIELDS if name in (*NEEDED, *RENDERED)]
+        return list(PROVIDED)
 
     def around(self, place: Place, size: tuple[int, int]) -> Place:
         """Return the part of a scene that is rendered for a crop: the crop and its margin, moved to lie in the scene."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate import sharp_regions
-from dualpixel.evaluate.protocols import Protocol
+from dualpixel.evaluate.protocol import Protocol
 from dualpixel.files import sha256
 
 Source = Literal["auto", "masks", "blur", "target"]

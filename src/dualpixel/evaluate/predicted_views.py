@@ -1,6 +1,6 @@
 """Views that another network predicts, in the place of the two that a test would see."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,31 @@ from dualpixel.evaluate.quantise import STORED_BITS, truncate
 from dualpixel.recipes.loading import load
 from dualpixel.recipes.outputs import VIEWS, trained_outputs
 from dualpixel.weights.files import load_weights, weights_hash
+
+
+def check_can_be_replaced(protocol: str, recipe: str, inputs: Sequence[str], fields: Sequence[str], what: str) -> None:
+    """Refuse a recipe that takes no views, and data from which none can be predicted.
+
+    Args:
+        protocol: its id, for the message.
+        recipe: its name, for the message.
+        inputs: the fields that the recipe predicts from.
+        fields: what the data have.
+        what: their name, for the message.
+
+    Raises:
+        DualPixelError: it does not take both views, or there is no combined image.
+    """
+    if not set(VIEWS) <= set(inputs):
+        raise DualPixelError(
+            f"protocol {protocol} replaces the left and the right view, {recipe} takes {', '.join(inputs)}: "
+            "test a recipe that takes both views, such as dpdnet, or choose another --scores.protocol"
+        )
+    if "combined" not in fields:
+        raise DualPixelError(
+            f"protocol {protocol} predicts views from the combined image; {what} has none (it has "
+            f"{', '.join(fields)}): choose another --scores.protocol"
+        )
 
 
 class PredictedViews:

@@ -1,10 +1,11 @@
 """Scores in words: a result as a table on the terminal, and the best validation as a line."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
 
+from dualpixel.evaluate.columns import IMAGE_METRICS, MAP_METRICS
 from dualpixel.evaluate.result import Result
 from dualpixel.metrics.per_image import OVERALL
 from dualpixel.terminal import console
@@ -17,28 +18,28 @@ ROWS = {
     "left": "left_",
     "right": "right_",
 }
-"""What stands before the columns of each row of the table."""
+"""What stands before the columns of each row of the table of images."""
+MAP_ROWS = {"blur": "", "coarse": "coarse_"}
+HEADINGS = {
+    "rmse_relative": "RMSE %",
+    "ai1": "AI(1)",
+    "ai2": "AI(2)",
+    "one_minus_abs_rho": "1-|rho|",
+    "one_minus_abs_rho_average_ranks": "1-|rho| average ranks",
+    "geometric_mean": "geometric mean",
+}
 
 
 def show(result: Result, path: Path | None) -> None:
-    """Print a result as a table, the protocol beside it."""
-    table = Table(
-        title=f"{result.recipe} on {result.dataset} {result.split}, protocol {result.protocol}", title_justify="left"
-    )
-    overall = [name for name in result.means[OVERALL] if name != "loss"]
-    metrics = list(dict.fromkeys(name.rpartition("_")[2] for name in overall))
-    for heading in ["", "images", *[name.upper() for name in metrics]]:
-        table.add_column(heading, justify="right" if heading else "left")
-    groups = {group: values for group, values in result.means.items() if group == OVERALL or len(result.means) > 2}
-    for group, values in groups.items():  # a single group would repeat the line above it
-        count = sum(row["group"] == group or group == OVERALL for row in result.rows)
-        for said, prefix in ROWS.items():
-            cells = [values.get(prefix + name) for name in metrics]
-            if any(cell is not None for cell in cells):
-                table.add_row(
-                    f"{group} {said}", str(count), *("" if cell is None else f"{float(cell):.4f}" for cell in cells)
-                )
-    console().print(table)
+    """Print a result, the protocol beside it: a table of images, and one of maps, where there are such scores."""
+    title = f"{result.recipe} on {result.dataset} {result.split}, protocol {result.protocol}"
+    for what, rows, names in (
+        ("", ROWS, IMAGE_METRICS),
+        (": predicted blur", MAP_ROWS, [name for metrics in MAP_METRICS.values() for name in metrics]),
+    ):
+        metrics = [name for name in names if any(prefix + name in result.means[OVERALL] for prefix in rows.values())]
+        if metrics:
+            console().print(_table(title + what, result, rows, metrics))
     macs = (
         f", {result.macs / 1e9:.3f} G multiply-accumulates at {result.macs_size[0]}x{result.macs_size[1]}"
         if result.macs
@@ -48,6 +49,22 @@ def show(result: Result, path: Path | None) -> None:
         print(f"left and right view predicted by {result.views_from['recipe']}, {result.views_from['source']}")
     written = f"written to {path}" if path else "a limited run: no result file is written"
     print(f"{result.parameters:,} parameters{macs}; data {result.fingerprint}; {written}")
+
+
+def _table(title: str, result: Result, rows: Mapping[str, str], metrics: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for heading in ["", "images", *[HEADINGS.get(name, name.upper()) for name in metrics]]:
+        table.add_column(heading, justify="right" if heading else "left")
+    groups = {group: values for group, values in result.means.items() if group == OVERALL or len(result.means) > 2}
+    for group, values in groups.items():  # a single group would repeat the line above it
+        count = sum(row["group"] == group or group == OVERALL for row in result.rows)
+        for said, prefix in rows.items():
+            cells = [values.get(prefix + name) for name in metrics]
+            if any(cell is not None for cell in cells):
+                table.add_row(
+                    f"{group} {said}", str(count), *("" if cell is None else f"{float(cell):.4f}" for cell in cells)
+                )
+    return table
 
 
 def best_validation(history: Mapping[int, Mapping[str, float | None]]) -> tuple[int, str] | None:

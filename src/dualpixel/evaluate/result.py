@@ -32,7 +32,8 @@ class Result:
         dataset, dataset_version, split, fingerprint: the pixels that were scored.
         complete: whether every scene of the split was scored.
         protocol, protocol_description: how.
-        rows: one mapping per image: key, group, the scores of the outputs, and of the unprocessed input as ``input_...``.
+        rows: one mapping per image: key, group, the scores of the outputs, of the unprocessed input as ``input_...``, and of predicted
+            blur where the protocol has a map to compare it with.
         means: "overall" and each group -> column -> mean, None where it could not be measured.
         parameters: of the network.
         macs: multiply-accumulates for the first image of the split; None where they could not be counted.

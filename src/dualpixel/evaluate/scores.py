@@ -11,16 +11,17 @@ from torch.utils.hooks import RemovableHandle
 
 from dualpixel.data.samplers import NOT_COUNTED
 from dualpixel.errors import DualPixelError
-from dualpixel.evaluate.columns import check_monitor, column_names, score_images
+from dualpixel.evaluate.columns import check_monitor, column_names, score_images, score_maps, scored_maps
 from dualpixel.evaluate.cost import count_macs, count_parameters
-from dualpixel.evaluate.predicted_views import PredictedViews
-from dualpixel.evaluate.protocols import PROTOCOLS, Protocol, get_protocol
+from dualpixel.evaluate.predicted_views import PredictedViews, check_can_be_replaced
+from dualpixel.evaluate.protocol import Protocol
+from dualpixel.evaluate.protocols import PROTOCOLS, check_views, get_protocol
 from dualpixel.evaluate.report import show
 from dualpixel.evaluate.resize import run_resized
 from dualpixel.evaluate.result import SCHEMA, Result, code_version, now, result_path, save_result
 from dualpixel.metrics.per_image import OVERALL, SEEN, PerImageScores, summarise
 from dualpixel.metrics.perceptual import load_perceptual
-from dualpixel.recipes.outputs import VIEWS, trained_outputs
+from dualpixel.recipes.outputs import trained_outputs
 from dualpixel.running.folder import DuringEvaluation
 from dualpixel.weights.files import weights_hash
 
@@ -33,9 +34,10 @@ class Scores(DuringEvaluation):
     """Scores every image of validation and test, logs the means, and writes ``result.json`` after `test`.
 
     Logged: ``val/psnr``, ``val/ssim``, ``val/mae`` and ``val/loss``, the same of the unprocessed input as ``val/input_psnr`` ..., per group
-    as ``val/GROUP/psnr`` ...; ``test/...`` likewise. A recipe that predicts views has ``val/views_psnr`` ... as well, or in their
-    place where it has no sharp image to be scored: see `dualpixel.recipes.outputs` for what is scored, `dualpixel.evaluate.columns`
-    for the names.
+    as ``val/GROUP/psnr`` ...; ``test/...`` likewise, by the protocol and without a loss. A recipe that predicts views has
+    ``val/views_psnr`` ... as well, or in their place where it has no sharp image to be scored: see `dualpixel.recipes.outputs` for
+    what is scored, `dualpixel.evaluate.columns` for the names. Predicted blur is scored in `test`, by a protocol that has a map to
+    compare it with.
 
     Args:
         protocol: id of the protocol of `test`; by default the first that the card names. Where it cuts bits, halves or resizes
@@ -76,35 +78,38 @@ class Scores(DuringEvaluation):
                 f"protocol {protocol.id} is for data of {' or '.join(map(str, protocol.data_bits))} bits, {card.name} has "
                 f"{card.bit_depth}: choose --scores.protocol {' or '.join(fitting)}"
             )
-        protocol.check_views(self.views_from is not None)
+        check_views(protocol, self.views_from is not None)
         if stage == "fit":
             for checkpoint in trainer.checkpoint_callbacks:
                 check_monitor(checkpoint.monitor or "", trained_outputs(pl_module), VALIDATION)
         if stage == "test" and protocol.views_predicted:
-            self._load_views(protocol, trainer, pl_module)
+            data = trainer.datamodule
+            fields, where = data.evaluation_samples(data.test_split).fields, f"{card.name} {data.test_split}"
+            check_can_be_replaced(protocol.id, pl_module.name, pl_module.inputs, fields, where)
+            self._views = PredictedViews(self.views_from)
 
     def begin(self, trainer: Trainer, recipe: LightningModule, stage: str) -> None:
         """Begin; in `test` with LPIPS where its weights can be had. What is scored, the first prediction says."""
         validating = stage == "val"
         split = "val" if validating else trainer.datamodule.test_split
-        metrics = VALIDATION if validating else self.protocol_of_test(trainer).metrics
+        protocol = self.protocol_of_test(trainer)
+        self._metrics, self._truth = (VALIDATION, None) if validating else (protocol.metrics, protocol.truth)
+        data = trainer.datamodule
+        self._samples = data.validation_samples() if validating else data.evaluation_samples(split)
+        if not validating:
+            self._prepare(protocol, recipe)
         # scores are kept in float64, which Apple's GPUs do not have
         self._place = recipe.device if recipe.device.type == "cuda" else torch.device("cpu")
         self._perceptual = None
-        if self.lpips and "lpips" in metrics and trained_outputs(recipe, ("sharp",)):
+        if self.lpips and "lpips" in self._metrics and trained_outputs(recipe, ("sharp",), self._samples.fields):
             for first in (True, False):  # the first process may download the weights that the others then find
                 if trainer.is_global_zero is first:
                     self._perceptual = load_perceptual(self.lpips_weights)
                 trainer.strategy.barrier()
         if self._perceptual is not None:
             self._perceptual.to(self._place)
-        data = trainer.datamodule
-        self._samples = data.validation_samples() if validating else data.evaluation_samples(split)
         if self._views:
             self._views.to(recipe.device)
-        if not validating:
-            self._prepare(self.protocol_of_test(trainer), recipe)
-        self._metrics = metrics
         limit = trainer.limit_val_batches if validating else trainer.limit_test_batches
         self._limited = limit != 1.0 or isinstance(limit, int) or bool(trainer.fast_dev_run)
         self._table = None
@@ -122,9 +127,13 @@ class Scores(DuringEvaluation):
     def batch(self, trainer: Trainer, recipe: LightningModule, stage: str, outputs: Any, batch: Any) -> None:
         """Score one batch; count the cost on the first of a test."""
         prediction = outputs["prediction"]
-        scored = trained_outputs(recipe, prediction, batch)
+        scored, maps = trained_outputs(recipe, prediction, batch), scored_maps(self._truth, prediction)
         if self._table is None:  # on a process without an image of its own, too
-            columns = [*column_names(scored, self._metrics, "combined" in self._samples.fields), "loss"]
+            with_input = "combined" in self._samples.fields
+            columns = column_names(scored, self._metrics, with_input, maps, self._truth)
+            columns += ["loss"] if stage == "val" else []
+            if not columns:
+                self.protocol_of_test(trainer).refuse(recipe.name, prediction, self._samples.fields, self._where())
             self._table = PerImageScores(columns, len(self._samples), partial=self._limited).to(self._place)
         if int(batch["index"][0]) == NOT_COUNTED:
             return
@@ -135,7 +144,12 @@ class Scores(DuringEvaluation):
         unprocessed = batch["combined"].to(self._place) if "combined" in self._samples.fields else None
         with torch.inference_mode():
             scores = score_images(images, targets, unprocessed, self._metrics, self._perceptual)
-        scores["loss"] = outputs["loss"].detach().to(self._place).double().expand(len(batch["index"]))
+            if maps:
+                estimate, truth = self.protocol_of_test(trainer).estimate, batch[self._truth].to(self._place)
+                estimates = {name: estimate(prediction[name].to(self._place).float()) for name in maps}
+                scores |= score_maps(estimates, self._truth, truth, batch["key"])
+        if stage == "val":
+            scores["loss"] = outputs["loss"].detach().to(self._place).double().expand(len(batch["index"]))
         self._table.update(batch["index"], scores)
         if stage == "test" and self._macs is None:
             one = {name: value[:1] for name, value in batch.items() if isinstance(value, Tensor) and value.ndim == 4}
@@ -205,30 +219,19 @@ class Scores(DuringEvaluation):
             views_from=self._views.origin if self._views else None,
         )
 
-    def _load_views(self, protocol: Protocol, trainer: Trainer, recipe: LightningModule) -> None:
-        """Load the network that predicts the views, where recipe and data can be tested on such."""
-        if not set(VIEWS) <= set(recipe.inputs):
-            raise DualPixelError(
-                f"protocol {protocol.id} replaces the left and the right view, {recipe.name} takes {', '.join(recipe.inputs)}: "
-                "test a recipe that takes both views, such as dpdnet, or choose another --scores.protocol"
-            )
-        data = trainer.datamodule
-        fields = data.evaluation_samples(data.test_split).fields
-        if "combined" not in fields:
-            raise DualPixelError(
-                f"protocol {protocol.id} predicts views from the combined image; {data.card.name} {data.test_split} has none (it has "
-                f"{', '.join(fields)}): choose another --scores.protocol"
-            )
-        self._views = PredictedViews(self.views_from)
-
     def _prepare(self, protocol: Protocol, recipe: LightningModule) -> None:
         """Refuse, before the first batch, what the protocol is not for; let the recipe see the size that it asks for."""
-        protocol.check_fields((*recipe.inputs, *recipe.targets))
-        split = self._samples.split
+        split, where = self._samples.split, self._where()
+        protocol.check_inputs(recipe.inputs)
+        protocol.check_truth(trained_outputs(recipe), self._samples.fields, where)
         for scene, sample in enumerate(split.index.samples):
-            protocol.check_size(*split.size(scene), f"{split.index.dataset} {split.index.split} {sample.key}")
+            protocol.check_size(*split.size(scene), f"{where} {sample.key}")
         if protocol.resized:
             self._hooks = run_resized(recipe, protocol.resized)
+
+    def _where(self) -> str:
+        index = self._samples.split.index
+        return f"{index.dataset} {index.split}"
 
     def _unhook(self) -> None:
         while self._hooks:

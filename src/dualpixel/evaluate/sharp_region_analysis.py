@@ -11,7 +11,7 @@ from dualpixel.data.samplers import NOT_COUNTED
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate import sharp_regions
 from dualpixel.evaluate.in_focus import InFocusRegions, Source
-from dualpixel.evaluate.protocols import Protocol
+from dualpixel.evaluate.protocol import Protocol
 from dualpixel.evaluate.result import code_version, now
 from dualpixel.evaluate.scores import Scores
 from dualpixel.evaluate.sharp_region_curve import (
@@ -93,6 +93,11 @@ class SharpRegions(DuringEvaluation):
         if "sharp" not in trained_outputs(pl_module):
             raise DualPixelError(f"--sharp_regions.enabled: {pl_module.name} is not trained to predict the sharp image")
         self._samples = data.evaluation_samples(data.test_split)
+        if "sharp" not in self._samples.fields:
+            raise DualPixelError(
+                f"--sharp_regions.enabled: the regions are shown beside the sharp image, and {data.card.name} {data.test_split} has "
+                f"{', '.join(self._samples.fields)}"
+            )
         keys = [self._samples.key(row) for row in range(len(self._samples))]
         for key in self.keys or ():
             if key not in keys:

@@ -26,7 +26,9 @@ class Recipe(LightningModule, ABC):
     """A paper as a LightningModule. A subclass gives `forward` and `loss_terms`, and names the fields it needs.
 
     A batch holds RGB images float32 (B, 3, H, W) in [0, 1] (``left``, ``right``, ``combined``, ``sharp``), maps (B, 1, H, W)
-    (``depth`` in metres, ``blur`` as signed radius in pixels), and the lists ``key`` and ``group``. A prediction holds at least ``sharp``.
+    (``depth`` in metres, ``blur`` as signed radius in pixels, ``disparity`` up to factor and offset), and the lists ``key`` and
+    ``group``. A prediction holds at least ``sharp``. `inputs` are needed always; `targets`, the truth that the loss compares with, in
+    training and validation alone: a test scores what the data have, and takes no loss.
 
     Args:
         net: the network, pure torch. It has the attribute ``options``, its constructor's arguments, stored with its weights.
@@ -113,7 +115,9 @@ class Recipe(LightningModule, ABC):
         prediction, _, loss = self._step(batch)
         return {"prediction": prediction, "loss": loss}
 
-    test_step = validation_step
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Return the prediction. A protocol may have changed the batch, or the data have no truth for the loss, so there is none."""
+        return {"prediction": self(batch)}
 
     def predict_step(self, batch: Batch, batch_idx: int) -> Prediction:
         """Return the prediction of one batch."""
