@@ -152,6 +152,11 @@ class Card:
             if one not in self.splits:
                 raise DualPixelError(f"{where}: windows for the unknown split {one!r}; {near(one, self.splits)}")
 
+    @property
+    def available(self) -> bool:
+        """Whether anybody can get the set."""
+        return self.reader.name != "unavailable"
+
     def split(self, name: str) -> Split:
         """Return one split.
 
@@ -187,7 +192,9 @@ class Card:
                 )
 
     def how_to_get(self, source: str = "FOLDER") -> str:
-        """Say in two lines how the set is got and prepared."""
+        """Say in two lines how the set is got and prepared, or that it cannot be."""
+        if not self.available:
+            return "no download of this data set is offered, so it cannot be prepared"
         get = "is made on first use" if self.generated else f"get it as `data show {self.name}` says ({self.homepage})"
         source = "" if self.generated else f" --source {source}"
         return f"{get}, then: python -m src data prepare {self.name}{source}"

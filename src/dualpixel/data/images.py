@@ -5,6 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dualpixel.data.archive import File
 from dualpixel.errors import DualPixelError
 from dualpixel.files import atomic
 
@@ -36,6 +37,30 @@ def read_image(path: Path, bit_depth: int | None = None, drop_alpha: bool = Fals
     return decode_image(path.read_bytes(), str(path), bit_depth, drop_alpha, upright)
 
 
+def read_grey(path: Path, bit_depth: int | None = None) -> np.ndarray:
+    """Read an image file of one channel, or of three equal ones.
+
+    Args:
+        path: as for `read_image`.
+        bit_depth: as for `read_image`.
+
+    Returns:
+        (H, W) uint8 or uint16.
+
+    Raises:
+        DualPixelError: as `read_image`, or the image has colour.
+    """
+    image = read_image(path, bit_depth)
+    if (image != image[:, :, :1]).any():
+        raise DualPixelError(f"{path}: an image with colour, expected one of a single channel; get the file again")
+    return np.ascontiguousarray(image[:, :, 0])
+
+
+def repeated(grey: np.ndarray) -> np.ndarray:
+    """Repeat a grey image (H, W) over three channels: (H, W, 3)."""
+    return np.repeat(grey[:, :, None], 3, axis=2)
+
+
 def decode_image(
     content: bytes | np.ndarray,
     name: str,
@@ -59,12 +84,28 @@ def decode_image(
         )
         raise DualPixelError(f"{name}: {found} bits per channel ({image.dtype}), expected {wanted}")
     if image.ndim == 2:
-        return np.repeat(image[:, :, None], 3, axis=2)
+        return repeated(image)
     if drop_alpha and image.shape[2] == 4:
         image = image[:, :, :3]
     if image.shape[2] != 3:
         raise DualPixelError(f"{name}: {image.shape[2]} channels, expected 1 or 3; remove the alpha channel")
     return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def image_size(file: File) -> tuple[int, int]:
+    """Return (height, width) of an image file as stored, from its header alone.
+
+    Raises:
+        DualPixelError: missing, or not an image.
+    """
+    from PIL import Image
+
+    try:
+        with file.open("rb") if isinstance(file, Path) else file.open() as stream, Image.open(stream) as image:
+            width, height = image.size
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DualPixelError(f"{file}: not an image whose size can be read ({error}); get the file again") from None
+    return height, width
 
 
 def encode_png(image: np.ndarray, compression: int = 3) -> bytes:

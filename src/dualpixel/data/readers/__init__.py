@@ -14,10 +14,14 @@ __all__ = ["Reader", "Scene", "get_reader", "register"]
 BUILT_IN = {
     "ddd_syn": "dualpixel.data.readers.ddd_syn:DddSynReader",
     "dldp": "dualpixel.data.readers.dldp:DldpReader",
+    "dp5k": "dualpixel.data.readers.dp5k:Dp5kReader",
     "folders": "dualpixel.data.readers.folders:FoldersReader",
+    "google_dp_depth": "dualpixel.data.readers.google_dp_depth:GoogleDpDepthReader",
     "quickstart": "dualpixel.data.readers.quickstart:QuickstartReader",
     "rdpd": "dualpixel.data.readers.rdpd:RdpdReader",
     "rgbd": "dualpixel.data.readers.rgbd:RgbdReader",
+    "unavailable": "dualpixel.data.readers.unavailable:UnavailableReader",
+    "xin_pixel4": "dualpixel.data.readers.xin_pixel4:XinPixel4Reader",
 }
 _registered: dict[str, type[Reader]] = {}
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dualpixel.data.archive import File, Files, stamp
 from dualpixel.data.card import Card
 from dualpixel.errors import DualPixelError
 
@@ -25,13 +26,12 @@ class Scene:
     key: str
     group: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, Path] = field(default_factory=dict)
+    files: dict[str, File] = field(default_factory=dict)
 
     def stamp(self) -> list[Any]:
         """Return plain values that tell whether the files are still the same, without reading a pixel: sizes and times."""
-        found = {name: file.stat() for name, file in sorted(self.files.items())}
-        times = [[name, about.st_size, about.st_mtime_ns] for name, about in found.items()]
-        return [self.key, self.group, self.metadata, times]
+        stamps = [[name, *stamp(file)] for name, file in sorted(self.files.items())]
+        return [self.key, self.group, self.metadata, stamps]
 
 
 class Reader(ABC):
@@ -42,7 +42,7 @@ class Reader(ABC):
 
     Args:
         card: the data set.
-        source: the folder the user downloaded; None for sets that are generated.
+        source: the folder the user downloaded, or for readers that take one a zip archive; None for sets that are generated.
     """
 
     def __init__(self, card: Card, source: Path | None = None) -> None:
@@ -73,9 +73,19 @@ class Reader(ABC):
             )
         return self.source
 
+    def existing_files(self) -> Files:
+        """Return the files below the source folder, or inside the source where it is a zip archive.
+
+        Raises:
+            DualPixelError: there is neither.
+        """
+        return Files(self.source if self.source is not None and self.source.is_file() else self.existing_source())
+
     @abstractmethod
     def read(self, scene: Scene) -> dict[str, np.ndarray]:
         """Read one scene: field -> array, in the storage of `dualpixel.data.fields`.
+
+        What only the pixels tell may be added to the scene's metadata here.
 
         Raises:
             DualPixelError: a file is unreadable or of another bit depth than the card's.

@@ -10,6 +10,7 @@ import numpy as np
 from dualpixel.data.card import Card
 from dualpixel.data.images import read_image
 from dualpixel.data.readers.base import Reader, Scene
+from dualpixel.data.readers.layouts import first_root
 from dualpixel.data.resizing import to_8_bit
 from dualpixel.data.schema import build
 from dualpixel.errors import DualPixelError
@@ -105,8 +106,8 @@ class RdpdReader(Reader):
 
     def scenes(self, split: str) -> list[Scene]:
         """List the frames by camera, sequence and name; see `Reader.scenes`. Sequences that are not there are left out."""
-        source, options = self.existing_source(), self.options
-        root = next((source / name for name in options.roots if (source / name).is_dir()), source)
+        options = self.options
+        root = first_root(self.existing_source(), options.roots)
         wanted = options.splits.get(split, [])
         frames = {name: self._frames(root / name) for name in options.sequences if name in wanted}
         profiles = list(itertools.product(options.orders, options.cutoffs, options.betas))

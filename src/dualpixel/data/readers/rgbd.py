@@ -1,7 +1,6 @@
 """Reader of colour photographs with measured depth (RGB-D), the user's own or anybody's: what dual-pixel pairs are rendered from."""
 
 import hashlib
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,12 +9,12 @@ import numpy as np
 from dualpixel.data import images, maps
 from dualpixel.data.card import Card
 from dualpixel.data.readers.base import Reader, Scene
+from dualpixel.data.readers.layouts import SPLIT, as_key, matching_files, said
 from dualpixel.data.schema import build
 from dualpixel.errors import DualPixelError
 from dualpixel.hints import near
 
 ENDINGS = {"sharp": images.ENDINGS, "depth": maps.ENDINGS}
-SPLIT = "{split}"
 
 
 @dataclass(frozen=True)
@@ -129,12 +128,12 @@ class RgbdReader(Reader):
         depth = maps.read_map(file, options.depth_unit, eight_bits=options.depth_of_8_bits)
         if sharp.shape[:2] != depth.shape:
             raise DualPixelError(
-                f"{self.card.name}: {scene.key} has colour of {_size(sharp)} but depth of {_size(depth)} (height x width); "
+                f"{self.card.name}: {scene.key} has colour of {said(sharp.shape)} but depth of {said(depth.shape)} (height x width); "
                 "bring one to the size of the other, depth without mixing neighbours"
             )
         if min(depth.shape) < options.minimum_size + 2 * options.border:
             raise DualPixelError(
-                f"{self.card.name}: {scene.key} is {_size(depth)} (height x width) before a border of {options.border} is cut, "
+                f"{self.card.name}: {scene.key} is {said(depth.shape)} (height x width) before a border of {options.border} is cut, "
                 f"smaller than the option minimum_size {options.minimum_size} allows"
             )
         inner = tuple(slice(options.border, length - options.border) for length in depth.shape)
@@ -149,13 +148,10 @@ class RgbdReader(Reader):
         """Return key -> field -> file of what there is of a layout."""
         found: dict[str, dict[str, Path]] = {}
         for name, endings in ENDINGS.items():
-            pattern = layout[name].replace(SPLIT, split)
-            shape = re.compile("([^/]+)".join(map(re.escape, pattern.split("*"))))
-            for file in sorted(root.glob(f"{pattern}.*")):
-                stands_for = shape.fullmatch(file.relative_to(root).with_suffix("").as_posix())
-                if file.suffix.lower() not in endings or file.name.startswith(".") or not stands_for:
+            for file, (*stands_for, _) in matching_files(root, f"{layout[name].replace(SPLIT, split)}.*"):
+                if file.suffix.lower() not in endings:
                     continue
-                files = found.setdefault(re.sub(r"[^A-Za-z0-9_-]", "_", "-".join(stands_for.groups())), {})
+                files = found.setdefault(as_key(*stands_for), {})
                 if name in files:
                     raise DualPixelError(
                         f"{self.card.name}: {files[name]} and {file} would both be {name} of one scene; remove or rename one"
@@ -177,7 +173,3 @@ class RgbdReader(Reader):
     def _scene(self, root: Path, split: str, key: str, files: dict[str, Path]) -> Scene:
         names = {f"{name}_file": file.relative_to(root).as_posix() for name, file in files.items()}
         return Scene(key, self.card.group(split, key), names, files)
-
-
-def _size(array: np.ndarray) -> str:
-    return f"{array.shape[0]}x{array.shape[1]}"
