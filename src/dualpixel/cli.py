@@ -18,7 +18,7 @@ TRAINING = {
     "predict": "run a checkpoint over image files or a split, 16-bit PNG out",
 }
 TOOLS = {
-    "data": "list, show, prepare, index, verify and preview data sets",
+    "data": "list, show, prepare, index, verify, preview and compare data sets",
     "simulate": "render dual-pixel pairs from your own RGB-D photographs",
     "nimat": "eight views and an animation of one photograph, as if the camera moved (NIMAT)",
     "adapt": "fine-tune weights on your own dual-pixel photographs, without any truth",

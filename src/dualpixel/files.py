@@ -1,11 +1,13 @@
 """Files that are there whole or not at all, and their hashes."""
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ def atomic(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
+    # not the process's number: on a shared folder another machine may have a process of the same
+    beside = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:12]}.part{path.suffix}")
     try:
         yield beside
         with beside.open("rb") as written:
@@ -36,17 +39,58 @@ def atomic(path: Path) -> Iterator[Path]:
         beside.unlink(missing_ok=True)
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder alone: another process that wants it waits until this one is done (or dead).
+def remove_left_overs(folder: Path, stem: str = "*") -> None:
+    """Remove what killed processes left of files that `atomic` was to write; only where nobody else writes them.
 
     Args:
-        folder: made when it is missing; the lock is its file ``.lock``.
+        folder: where the files were to appear.
+        stem: of the one file that is meant; by default all.
+    """
+    for left_over in folder.glob(f".{stem}.*.part*"):
+        left_over.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(folder: Path, name: str = ".lock", shared: bool = False) -> Iterator[None]:
+    """Hold a folder: another process that wants it, on any machine, waits until this one is done (or dead).
+
+    Where the file system has no locks the folder is not held; what is written under a lock must be right without it too.
+
+    Args:
+        folder: made when it is missing.
+        name: the file in it that is locked, made when it is missing.
+        shared: with all others who want it shared; those who want it alone wait.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with (folder / name).open("a+") as file:  # network folders want it open for reading and writing
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                # closing is not enough: a process forked meanwhile holds the file open, too
+                fcntl.flock(file, fcntl.LOCK_UN)
+
+
+@contextmanager
+def room_for(path: Path) -> Iterator[None]:
+    """Say in words that there is no room for a file.
+
+    Raises:
+        DualPixelError: the disk, the quota or the largest size of a file is used up.
+    """
+    try:
         yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise DualPixelError(
+            f"{path} could not be written: {error.strerror}; make room, then run the same command again to go on"
+        ) from None
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -7,6 +7,7 @@ from dualpixel.errors import DualPixelError
 from dualpixel.hints import near
 
 PACKAGE = Path(__file__).resolve().parent
+SHARDS_VARIABLE = "DUALPIXEL_SHARDS"
 
 
 def resource_folders(kind: str) -> list[Path]:
@@ -56,5 +57,20 @@ def find(kind: str, name: str | Path) -> Path:
 
 
 def shards_home() -> Path:
-    """Return the folder that holds prepared data sets: $DUALPIXEL_SHARDS, else ``shards`` in the working folder."""
-    return Path(os.environ.get("DUALPIXEL_SHARDS", "shards"))
+    """Return the folder that holds prepared data sets: $DUALPIXEL_SHARDS, else ``shards`` in the working folder.
+
+    Raises:
+        DualPixelError: the variable holds the address of a server, where nothing can be prepared.
+    """
+    home = os.environ.get(SHARDS_VARIABLE, "shards")
+    if "://" in home:
+        raise DualPixelError(
+            f"${SHARDS_VARIABLE} is the address {home}, from where sets are only read; name a folder by --out"
+        )
+    return Path(home)
+
+
+def cache_home() -> Path:
+    """Return the folder for what can be fetched again: $DUALPIXEL_CACHE, else ``dualpixel`` in the user's cache folder."""
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("DUALPIXEL_CACHE") or users / "dualpixel")

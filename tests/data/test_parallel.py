@@ -43,3 +43,8 @@ def test_fewer_processes_than_one_are_refused():
     for processes in (0, -1):
         with pytest.raises(DualPixelError, match=f"--processes {processes}: must be at least 1"):
             how_many(processes)
+
+
+def test_a_job_of_a_cluster_uses_the_cores_that_it_was_given(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 3, 11}, raising=False)
+    assert how_many(None) == 3 and how_many(5) == 5

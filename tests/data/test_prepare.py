@@ -9,7 +9,7 @@ import webdataset
 from scenes import COUNTS, SIZE, TEST_KEYS, make_dpdd_folder, write_card
 
 from dualpixel import DualPixelError
-from dualpixel.data import prepare as prepare_module
+from dualpixel.data import split_job
 from dualpixel.data.images import read_image, write_png
 from dualpixel.data.index import INDEX, load_index
 from dualpixel.data.indexing import make_index
@@ -84,17 +84,17 @@ def test_the_png_codec_holds_the_same_pixels(small_card, small_source, small_sha
 
 
 def test_a_stopped_preparation_goes_on_where_it_stopped(small_card, small_source, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare_module, "SCENES_PER_SHARD", 2)
+    monkeypatch.setattr(split_job, "SCENES_PER_SHARD", 2)
     card, folder = get_card(small_card), tmp_path / "out" / "train"
 
-    original = prepare_module._scene_data
+    original = split_job.scene_data
 
     def interrupted(card, reader, split, scene, rule):
         if scene.key == "1P0A1004":  # the third, in the second shard
             raise KeyboardInterrupt
         return original(card, reader, split, scene, rule)
 
-    monkeypatch.setattr(prepare_module, "_scene_data", interrupted)
+    monkeypatch.setattr(split_job, "scene_data", interrupted)
     with pytest.raises(KeyboardInterrupt):
         prepare(card, small_source, tmp_path / "out", processes=1)
     first = sorted(path for path in folder.glob("*.tar"))
@@ -103,7 +103,7 @@ def test_a_stopped_preparation_goes_on_where_it_stopped(small_card, small_source
     left_over = folder / f".{first[0].stem}.77.part.tar"
     left_over.write_bytes(b"what a kill leaves behind")
 
-    monkeypatch.setattr(prepare_module, "_scene_data", original)
+    monkeypatch.setattr(split_job, "scene_data", original)
     prepare(card, small_source, tmp_path / "out", processes=1)
     assert first[0].stat().st_mtime_ns == written and not left_over.exists()  # not written again
     assert len(load_index(folder).shards) == 2 and verify_split(folder) == []

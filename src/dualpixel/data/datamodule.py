@@ -6,23 +6,25 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from dualpixel.data.augmentation import Augmentation
+from dualpixel.data.cache import ShardCache
 from dualpixel.data.card import Card
 from dualpixel.data.crops import CropSize, check_crops_together, plain_crop_size
 from dualpixel.data.index import INDEX
+from dualpixel.data.loaders import Share, check_continued
 from dualpixel.data.pairs import Photographs
 from dualpixel.data.prepare import prepare
 from dualpixel.data.reading import PreparedSplit
 from dualpixel.data.registry import get_card
-from dualpixel.data.samplers import EvaluationSampler, TrainingSampler
+from dualpixel.data.remote import RemoteFolder, prepared_root
+from dualpixel.data.requests import NotThereError
+from dualpixel.data.samplers import TrainingSampler
 from dualpixel.data.simulated import SimulatedViews
-from dualpixel.data.stream import EvaluationSamples, TrainingSamples, collate, to_floats
+from dualpixel.data.stream import EvaluationSamples, TrainingSamples, to_floats
 from dualpixel.errors import DualPixelError
-from dualpixel.paths import shards_home
 
 
 class DualPixelData(LightningDataModule):
@@ -34,13 +36,19 @@ class DualPixelData(LightningDataModule):
 
     Args:
         dataset: name of a card of the registry, or the path of a card.
-        root: folder with the prepared splits; by default ``$DUALPIXEL_SHARDS/NAME``, else ``shards/NAME``.
+        root: folder with the prepared splits, or its address (``https://HOST/FOLDER``, ``s3://BUCKET/FOLDER``; gs, az and abfs too);
+            by default ``$DUALPIXEL_SHARDS/NAME``, else ``shards/NAME``. The stream is the same wherever the shards lie.
         batch_size: training samples a process takes in one step; the effective batch is this times the number of processes.
         crop_size: side of the square training crop or [height, width], pixels; by default the card's window.
         crops: "windows" for the card's windows without the least sharp ones (as DPDNet was trained), "random" for random places.
         crops_per_scene: samples a scene gives in an epoch when `crops` is "random".
         crops_together: how many random crops of one scene come one after another, over all processes. As many as the effective
             batch make every step one of a single scene, as MDP was trained; 1 mixes all scenes. See `TrainingSampler`.
+        shuffle_shards: how many shards are shuffled into each other at a time; None for all, which a root on a server allows only
+            where the cache can hold all of its training shards.
+        cache: folder on a local disk that keeps shards from servers, and that runs may share; by default ``shards`` in
+            ``$DUALPIXEL_CACHE``, else in the user's cache folder.
+        cache_gigabytes: how much that folder may hold at any time.
         mirror: probability of mirroring left to right, which exchanges the views.
         flip: probability of flipping upside down.
         enlarge: largest factor by which training crops are enlarged at random; 1 for none.
@@ -62,12 +70,15 @@ class DualPixelData(LightningDataModule):
     def __init__(
         self,
         dataset: str,
-        root: Path | None = None,
+        root: str | Path | None = None,
         batch_size: int = 1,
         crop_size: CropSize | None = None,
         crops: Literal["windows", "random"] = "windows",
         crops_per_scene: int = 20,
         crops_together: int = 1,
+        shuffle_shards: int | None = None,
+        cache: Path | None = None,
+        cache_gigabytes: float = 50.0,
         mirror: float = 0.0,
         flip: float = 0.0,
         enlarge: float = 1.0,
@@ -82,17 +93,26 @@ class DualPixelData(LightningDataModule):
         optics: SimulatedViews | None = None,
     ) -> None:
         super().__init__()
-        at_least = {"batch_size": 1, "evaluation_batch_size": 1, "crops_per_scene": 1, "num_workers": 0}
+        at_least = {
+            "batch_size": 1,
+            "evaluation_batch_size": 1,
+            "crops_per_scene": 1,
+            "num_workers": 0,
+            "shuffle_shards": 1,
+        }
         for name, least in at_least.items():
             value = locals()[name]
-            if value < least:
+            if value is not None and value < least:
                 raise DualPixelError(f"data.{name} {value}: must be at least {least}")
         self.card: Card = get_card(dataset)
-        self.root = Path(root) if root else shards_home() / self.card.name
+        self.root = prepared_root(self.card.name, root)
+        # one for all splits: they share its bound and its counts
+        self.cache = ShardCache(cache, cache_gigabytes) if isinstance(self.root, RemoteFolder) else None
         self.batch_size, self.evaluation_batch_size = batch_size, evaluation_batch_size
         self.crop_size = None if crop_size is None else plain_crop_size(crop_size)
         check_crops_together(crops_together, crops, crops_per_scene)
         self.crops, self.crops_per_scene, self.crops_together = crops, crops_per_scene, crops_together
+        self.shuffle_shards = shuffle_shards
         self.augmentation = Augmentation(mirror, flip, enlarge, diagonal)
         self.validation, self.num_workers = validation, num_workers
         self.predict_source = [predict_source] if isinstance(predict_source, str) else predict_source
@@ -109,10 +129,10 @@ class DualPixelData(LightningDataModule):
         Raises:
             DualPixelError: a needed split is not prepared; the message says how it is got.
         """
-        missing = [split for split in self._needed(stage) if not (self.root / split / INDEX).is_file()]
+        missing = [split for split in self._needed(stage) if not self._is_there(split)]
         if not missing:
             return
-        if self.card.generated:
+        if self.card.generated and isinstance(self.root, Path):
             prepare(self.card, out=self.root)
             return
         self.card.split(missing[0])
@@ -139,9 +159,18 @@ class DualPixelData(LightningDataModule):
         """
         if name not in self._splits:
             self.card.split(name)
-            self._splits[name] = PreparedSplit(self.root / name)
+            self._splits[name] = PreparedSplit(self.root / name, self.cache)
             self.card.check_index(name, self._splits[name].index, self.root / name)
         return self._splits[name]
+
+    def _is_there(self, name: str) -> bool:
+        if isinstance(self.root, Path):
+            return (self.root / name / INDEX).is_file()
+        try:  # opened at once: on a server the index is fetched to see whether it is there
+            self.split(name)
+        except NotThereError:
+            return False
+        return True
 
     def _needed(self, stage: str) -> list[str]:
         if stage == "predict":
@@ -178,26 +207,34 @@ class DualPixelData(LightningDataModule):
         samples = TrainingSamples(
             split, fields, self.crop_size, self.crops, self.crops_per_scene, self.augmentation, self.seed, self.optics
         )
-        rank, world = self._place()
-        steps = self._limit(len(samples), world)
+        share = self._share()
         sampler = TrainingSampler(
-            len(samples), self.batch_size, rank, world, self.seed, steps, self._steps_done, self.crops_together
+            len(samples),
+            self.batch_size,
+            share.rank,
+            share.world,
+            self.seed,
+            self._limit(len(samples), share.world),
+            self._steps_done,
+            self.crops_together,
+            samples.shards(),
+            self.shuffle_shards,
         )
-        return self._loader(samples, sampler, self.batch_size, drop_last=True)
+        return share.training_loader(samples, sampler)
 
     def val_dataloader(self) -> DataLoader:
         """Return the validation loader of this process."""
-        return self._evaluation_loader(self.validation_samples())
+        return self._evaluated(self.validation_samples())
 
     def test_dataloader(self) -> DataLoader:
         """Return the test loader of this process."""
-        return self._evaluation_loader(self.evaluation_samples(self.test_split))
+        return self._evaluated(self.evaluation_samples(self.test_split))
 
     def predict_dataloader(self) -> DataLoader:
         """Return the loader of photographs, or of a split, of this process."""
         if self.predict_source:
-            return self._evaluation_loader(Photographs(self.predict_source, self._inputs))
-        return self._evaluation_loader(self.evaluation_samples(self.predict_split))
+            return self._evaluated(Photographs(self.predict_source, self._inputs))
+        return self._evaluated(self.evaluation_samples(self.predict_split))
 
     def validation_samples(self) -> EvaluationSamples:
         """Return what validation sees, with every field there is: whole scenes, or windows where they were asked for."""
@@ -219,14 +256,14 @@ class DualPixelData(LightningDataModule):
 
     def state_dict(self) -> dict[str, Any]:
         """Note what a resumed run must share with this one; where the stream stands is the trainer's own count of steps."""
-        _, world = self._place()
         return {
-            "effective_batch": self.batch_size * world,
+            "effective_batch": self.batch_size * self._share().world,
             "seed": self.seed,
             "crop_size": list(self.crop_size) if isinstance(self.crop_size, tuple) else self.crop_size,
             "crops": self.crops,
             "crops_per_scene": self.crops_per_scene,
             "crops_together": self.crops_together,
+            "shuffle_shards": self.shuffle_shards,
             **asdict(self.augmentation),
             "fingerprint": self.fingerprint("train") if "train" in self._splits else "",
         }
@@ -237,38 +274,20 @@ class DualPixelData(LightningDataModule):
         Raises:
             DualPixelError: another effective batch, seed or data set than the checkpoint's.
         """
-        if self.trainer is None or self.trainer.state.fn != "fit":
-            return
-        state = {"crops_together": 1, **state}  # checkpoints of before there was a choice
-        for name, mine in self.state_dict().items():
-            if state.get(name) != mine:
-                raise DualPixelError(
-                    f"the checkpoint was trained with {name.replace('_', ' ')} {state.get(name)}, this run has {mine}; "
-                    "make them equal to resume, or start a new run from its weights by --model.init_from"
-                )
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            check_continued(state, self.state_dict())
 
     def _fields(self, split: str) -> list[str]:
         """Return the fields that batches of a split have."""
         stored = self.split(split).index.fields()
         return self.optics.provided(stored, f"{self.card.name} {split}") if self.optics else stored
 
-    def _evaluation_loader(self, samples: Dataset) -> DataLoader:
-        return self._loader(samples, EvaluationSampler(len(samples), *self._place()), self.evaluation_batch_size)
+    def _evaluated(self, samples: EvaluationSamples | Photographs) -> DataLoader:
+        return self._share().evaluation_loader(samples, self.evaluation_batch_size)
 
-    def _loader(self, samples: Dataset, sampler: Any, batch_size: int, drop_last: bool = False) -> DataLoader:
-        return DataLoader(
-            samples,
-            batch_size=batch_size,  # by keyword: Lightning makes the loader of `predict` anew from its arguments
-            sampler=sampler,
-            drop_last=drop_last,
-            num_workers=self.num_workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
-        )
-
-    def _place(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+    def _share(self) -> Share:
+        rank, world = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return Share(rank, world, self.num_workers)
 
     def _steps_done(self) -> int:
         return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed if self.trainer else 0

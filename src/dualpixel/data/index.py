@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dualpixel.data.fields import FIELDS, IMAGES
+from dualpixel.data.remote import Folder
+from dualpixel.data.requests import NotThereError
 from dualpixel.data.schema import build
 from dualpixel.errors import DualPixelError
 from dualpixel.files import read_json, write_json
@@ -110,8 +112,23 @@ def save_index(folder: Path, index: Index) -> None:
     write_json(folder / INDEX, asdict(index))
 
 
-def load_index(folder: Path) -> Index:
-    """Read and check the index of a split.
+def has_index(folder: Folder) -> bool:
+    """Say whether a split is prepared; on a server, where nothing can be looked up, its index is read for it.
+
+    Raises:
+        DualPixelError: a server that does not answer, or refuses.
+    """
+    if isinstance(folder, Path):
+        return (folder / INDEX).is_file()
+    try:
+        (folder / INDEX).read_json()
+    except NotThereError:
+        return False
+    return True
+
+
+def load_index(folder: Folder) -> Index:
+    """Read and check the index of a split, here or on a server.
 
     An index may come from a stranger: shard names must be plain names, and offsets must lie inside their shards.
 
@@ -119,7 +136,7 @@ def load_index(folder: Path) -> Index:
         DualPixelError: missing, of another schema, or with a name or number that is not allowed.
     """
     path = folder / INDEX
-    content = read_json(path)
+    content = read_json(path) if isinstance(path, Path) else path.read_json()
     if isinstance(content, dict) and content.get("schema") != SCHEMA:
         raise DualPixelError(
             f"{path}: schema {content.get('schema')}, this version reads {SCHEMA}; prepare the set again"
@@ -144,7 +161,7 @@ def load_index(folder: Path) -> Index:
     return index
 
 
-def check_shard_name(name: str, path: Path) -> None:
+def check_shard_name(name: str, path: Folder) -> None:
     """Refuse anything but the plain name of a tar: no folders, no protocols, no pipes."""
     if (
         not name.endswith(".tar")

@@ -18,14 +18,16 @@ _news: Any = None
 
 
 def how_many(processes: int | None) -> int:
-    """Return how many processes work: those that were asked for, or where nobody says one a core, at most 8.
+    """Return how many processes work: those that were asked for, or where nobody says one a core of ours, at most 8.
 
     Raises:
         DualPixelError: fewer than one was asked for.
     """
     if processes is not None and processes < 1:
         raise DualPixelError(f"--processes {processes}: must be at least 1")
-    return processes or min(os.cpu_count() or 1, 8)
+    # a job of a cluster may use a few of the machine's cores only
+    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return processes or min(ours, 8)
 
 
 def in_parallel(tasks: Sequence[Task], processes: int) -> Iterator[str]:

@@ -29,6 +29,9 @@ class TrainingSampler(Sampler):
     scene come one after another. A run is one step's samples where `together` is the effective batch, a part of them where it is
     less (one process's own where it is `batch_size`), and spans whole steps where it is more, as gradient accumulation wants it.
 
+    With `window` it is the shards that are shuffled, and the samples within so many shards at a time: reading then needs few shards
+    at once. A window of all shards gives the order without windows.
+
     Args:
         length: samples in an epoch.
         batch_size: samples a process takes in one step.
@@ -38,6 +41,8 @@ class TrainingSampler(Sampler):
         steps_done: asked whenever an iteration begins: steps taken since training began, over all epochs. A resumed run gives
             the number its checkpoint holds, and gets the continuation of the same stream.
         together: how many neighbouring samples come one after another; `length` is a multiple of it.
+        shards: number of the shard that each sample lies in; needed for `window` alone. Neighbours that stay together share one.
+        window: how many shards are shuffled into each other; None for all.
 
     Raises:
         DualPixelError: too few samples for one step, or steps and runs of which neither is a multiple of the other.
@@ -53,6 +58,8 @@ class TrainingSampler(Sampler):
         steps: int | None = None,
         steps_done: Callable[[], int] = lambda: 0,
         together: int = 1,
+        shards: np.ndarray | None = None,
+        window: int | None = None,
     ) -> None:
         effective = batch_size * world
         full = length // effective
@@ -66,7 +73,7 @@ class TrainingSampler(Sampler):
                 "processes: the step must be a multiple of it, or it of the step; change data.batch_size or data.crops_together"
             )
         self.length, self.batch_size, self.rank, self.world, self.seed = length, batch_size, rank, world, seed
-        self.together = together
+        self.together, self.shards, self.window = together, shards, window
         self.steps = min(full, steps) if steps else full
         self.full, self.steps_done = full, steps_done
 
@@ -75,12 +82,28 @@ class TrainingSampler(Sampler):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, first = divmod(self.steps_done(), self.steps)
-        runs = generator(self.seed, "order", epoch).permutation(self.length // self.together)
-        order = (runs[:, None] * self.together + np.arange(self.together)).ravel()
+        order = self.order(epoch)
         for step in range(first, self.steps):
             start = (step * self.world + self.rank) * self.batch_size
             for position in order[start : start + self.batch_size]:
                 yield epoch, int(position)
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Return the positions of an epoch in the order in which all processes together take them."""
+        random = generator(self.seed, "order", epoch)
+        runs = random.permutation(self.length // self.together)
+        if self.window is not None:
+            known, shard = np.unique(self.shards[:: self.together], return_inverse=True)
+            windows = random.permutation(len(known)) // self.window
+            runs = runs[np.argsort(windows[shard[runs]], kind="stable")]
+        return (runs[:, None] * self.together + np.arange(self.together)).ravel()
+
+    def ahead(self) -> np.ndarray:
+        """Return the positions that all processes together take from here on, to the end of the next epoch."""
+        epoch, first = divmod(self.steps_done(), self.steps)
+        effective = self.batch_size * self.world
+        orders = [self.order(number)[: self.steps * effective] for number in (epoch, epoch + 1)]
+        return np.concatenate(orders)[first * effective :]
 
 
 NOT_COUNTED = -1
@@ -95,6 +118,7 @@ class EvaluationSampler(Sampler):
     """
 
     def __init__(self, length: int, rank: int = 0, world: int = 1) -> None:
+        self.length, self.world = length, world
         self.positions = range(rank, length, world) or ([NOT_COUNTED] if length else [])
 
     def __len__(self) -> int:
@@ -102,3 +126,7 @@ class EvaluationSampler(Sampler):
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.positions)
+
+    def ahead(self) -> np.ndarray:
+        """Return the positions that all processes together take."""
+        return np.arange(self.length)

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import tarfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -49,10 +50,12 @@ class ShardFile:
     def __enter__(self) -> "ShardFile":
         import webdataset  # a second or so: it imports torch
 
-        self._atomic = atomic(self.path)
-        self._beside = self._atomic.__enter__()
-        self._stream = self._beside.open("wb")
-        self._tar = webdataset.TarWriter(self._stream, user="", group="", mtime=0.0, encoder=False)
+        with ExitStack() as stack:
+            beside = stack.enter_context(atomic(self.path))
+            stream = stack.enter_context(beside.open("wb"))
+            self._tar = webdataset.TarWriter(stream, user="", group="", mtime=0.0, encoder=False)
+            stack.callback(self._tar.close)  # it writes the last blocks, which may fail as any others may
+            self._open = stack.pop_all()
         return self
 
     def write(self, scene: SceneData) -> None:
@@ -66,9 +69,7 @@ class ShardFile:
         self._tar.write(members)
 
     def __exit__(self, *error: Any) -> None:
-        self._tar.close()
-        self._stream.close()
-        self._atomic.__exit__(*error)
+        self._open.__exit__(*error)
 
 
 def npy_bytes(array: np.ndarray) -> bytes:

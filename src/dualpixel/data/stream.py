@@ -77,6 +77,10 @@ class TrainingSamples(Dataset):
     def __len__(self) -> int:
         return len(self.places)
 
+    def shards(self) -> np.ndarray:
+        """Return the number of the shard that each sample lies in."""
+        return np.array([self.split.index.samples[scene].shard for scene, *_ in self.places])
+
     def __getitem__(self, item: tuple[int, int] | int) -> dict[str, Any]:
         epoch, position = item if isinstance(item, tuple) else (0, item)
         scene, number, corner = self.places[position]
@@ -123,6 +127,10 @@ class EvaluationSamples(Dataset):
 
     def __len__(self) -> int:
         return len(self.places)
+
+    def shards(self) -> np.ndarray:
+        """Return the number of the shard that each sample lies in."""
+        return np.array([self.split.index.samples[scene].shard for scene, *_ in self.places])
 
     def key(self, position: int) -> str:
         """Return the name of a sample: the scene's key, with the number of the window behind it where there are windows."""
