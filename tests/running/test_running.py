@@ -109,7 +109,9 @@ def test_maps_of_a_panel_share_the_scale_of_the_last(tmp_path, predicted, monkey
     maps = {"coarse": truth + 40, "blur": -truth, "true blur": truth}
     draw_panel(tmp_path / "p.png", "a", {"left": scene["left"]}, outputs["sharp"], scene["sharp"], maps=maps)
     ((cells, _),) = drawn
-    assert [name for name in cells][-3:] == [f"{name}\n-4.92 to 4.92" for name in maps]  # of 99 % of the truth, symmetric
+    assert [name for name in cells][-3:] == [
+        f"{name}\n-4.92 to 4.92" for name in maps
+    ]  # of 99 % of the truth, symmetric
     for (values, options), name in zip(list(cells.values())[-3:], maps, strict=True):
         assert values == pytest.approx(maps[name][0].numpy())
         assert (options["vmin"], options["vmax"]) == pytest.approx((-4.92, 4.92), abs=0.01)
