@@ -107,7 +107,7 @@ def test_weights_that_predict_no_blur_are_told(files, capsys):
     save_weights(files / "none.safetensors", net.state_dict(), {"options": json.dumps(net.options)})
     main(["adapt", *arguments(files, weights=files / "none.safetensors")])
     said = capsys.readouterr().out
-    assert "the weights that came in predict no blur anywhere" in said
+    assert "the weights that came in render no blur anywhere" in said and "--recipe runs/RUN/config.yaml" in said
     report = json.loads((files / "made" / "adapted_adaptation.json").read_text())
     error = report["error"]["without_blur"]
     assert f"the mean of the views with no blur at all has an error of {error:.5f}: what is predicted explains" in said

@@ -139,6 +139,38 @@ def test_gradients_of_all_terms_reach_both_networks():
     assert silent == []
 
 
+@pytest.mark.parametrize("after", [0, 3])
+@pytest.mark.parametrize("reblur", [0.0, 1.0])
+@pytest.mark.parametrize("depth", [0.0, 1.0])
+def test_all_that_trains_has_a_gradient_as_several_processes_demand(depth, reblur, after):
+    recipe = small(depth_weight=depth, coarse_weight=0, reblur_weight=reblur, reblur_after=after).train()
+    batch = images()
+    torch.stack(list(recipe.loss_terms(batch, recipe(batch)).values())).sum().backward()
+    silent = [name for name, one in recipe.named_parameters() if one.requires_grad and one.grad is None]
+    frozen = {name.split(".")[2] for name, one in recipe.named_parameters() if not one.requires_grad}
+    assert silent == [] and frozen == (set() if depth or reblur else {"depth"})
+
+
+def test_a_crop_of_unknown_blur_adds_nothing():
+    recipe, batch = small(reblur_weight=0.0).train(), images()
+    batch["blur"][:] = torch.nan
+    prediction = recipe(batch)
+    terms = recipe.loss_terms(batch, prediction)
+    assert terms["depth"].item() == terms["coarse"].item() == 0
+    torch.stack(list(terms.values())).sum().backward()
+    assert all(one.grad is None or one.grad.isfinite().all() for one in recipe.parameters())
+    assert recipe.diagnostics(batch, prediction)["blur_beyond/network"] == 0
+
+
+def test_nothing_is_clamped_or_rendered_that_training_does_not_want(monkeypatch):
+    recipe, batch = small(reblur_weight=0.0), images()
+    recipe.net.deblur.image[-1].bias.data.fill_(5)
+    assert found(recipe.train(), batch)["sharp"].max() > 1
+    assert found(recipe.eval(), batch)["sharp"].max() <= 1
+    monkeypatch.setattr("dualpixel.recipes.dddnet.reblur_loss", lambda *views, **options: pytest.fail("rendered"))
+    assert set(recipe.loss_terms(batch, found(recipe, batch))) == {"restoration", "depth", "coarse"}
+
+
 def test_any_size_is_padded_and_cropped():
     recipe = dualpixel.load("dddnet_syn", width=0.1)
     for size in ((1, 5), (70, 131)):
@@ -162,14 +194,22 @@ def test_blur_out_of_reach_is_reported():
     prediction["blur"] = torch.tensor([5.4, 5.6, -2.4, -2.6]).view(1, 1, 2, 2)
     batch["blur"] = torch.tensor([0.0, 11.0, 11.1, -0.1]).view(1, 1, 2, 2)
     assert recipe.diagnostics(batch, prediction) == {"blur_beyond/renderer": 0.5, "blur_beyond/network": 0.5}
+    batch["blur"][..., 0, 0] = torch.nan  # of the known ones
+    assert recipe.diagnostics(batch, prediction)["blur_beyond/network"] == pytest.approx(2 / 3)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"restoration": "ssim"}, "restoration='ssim': allowed are 'norm', 'mse', 'l1', 'charbonnier'"),
-        ({"reblur_weight": -1.0}, "reblur=-1.0: must not be negative"),
+        ({"reblur_weight": -1.0}, "reblur_weight=-1.0: must be a number, and not negative"),
+        ({"depth_weight": float("nan")}, "depth_weight=nan: must be a number"),
+        ({"restoration_weight": 0.0}, "restoration_weight=0.0: must be positive"),
         ({"reblur_maximum": 0.0}, "reblur_maximum=0.0: must be positive"),
+        ({"reblur_scale": 0.0}, "reblur_scale=0.0, reblur_offset=0.0: must be numbers, and the scale not 0"),
+        ({"reblur_minimum": 20.0}, "reblur_minimum=20.0: must be below reblur_maximum, 16.0"),
+        ({"reblur_vertical": "up"}, "reblur_vertical='up': allowed are 'sym', 'down'"),
+        ({"reblur_normalise": "none"}, "reblur_normalise='none': allowed are 'count', 'energy'"),
     ],
 )
 def test_wrong_settings_are_refused(options, message):

@@ -165,7 +165,7 @@ def test_the_sheet_has_a_row_for_each_photograph(tmp_path):
     heights = []
     for names in ("", "a", "ab"):
         measured = Measured({"a": 0.2}, {}, {}, {}, {name: shown[name] for name in names})
-        adapted = Adapted(measured, measured, [(0, 0.2), (5, 0.1)], 5, 5, "", {})
+        adapted = Adapted(measured, measured, [(0, 0.2), (5, 0.1)], 5, 5, "", {}, (20, 30))
         draw_adaptation(tmp_path / "sheet.png", adapted)
         heights.append(read_image(tmp_path / "sheet.png", drop_alpha=True).shape[0])
     assert heights[0] < heights[1] < heights[2]
@@ -181,3 +181,37 @@ def test_settings_and_recipes_that_cannot_be_are_refused():
     del recipe.rendering
     with pytest.raises(DualPixelError, match="no rendering"):
         check_adapts(recipe)
+    both = DDDNet(width=0.05, shifts=range(-2, 2))
+    check_adapts(DDDNetRecipe(both, reblur_minimum=None))
+    with pytest.raises(DualPixelError, match="the weights know blur of both signs.*--recipe runs/RUN/config.yaml"):
+        check_adapts(DDDNetRecipe(both, reblur_minimum=0.0))
+
+
+def test_weights_that_predict_no_numbers_are_refused(tmp_path):
+    rendered_pair(tmp_path, "one")
+    recipe = narrow()
+    recipe.net.deblur.image[-1].bias.data[0] = math.nan
+    with pytest.raises(DualPixelError, match="one: the reblur error of the weights that come in is nan"):
+        adapt_weights(recipe, read_photographs(recipe, [tmp_path]), Adaptation(steps=1, crop_size=64))
+
+
+def test_training_clamps_nothing_and_moves_what_a_recipe_had_frozen(tmp_path, monkeypatch):
+    rendered_pair(tmp_path, "one")
+    torch.manual_seed(0)
+    frozen = DDDNetRecipe(
+        DDDNet(width=0.05, residual=True), depth_weight=0, coarse_weight=0, reblur_weight=0, reblur_offset=1.5
+    )
+    before = frozen.net.deblur.depth[-1].bias.item()
+    modes, forward = [], frozen.forward
+    monkeypatch.setattr(frozen, "forward", lambda batch: modes.append(frozen.training) or forward(batch))
+    settings = Adaptation(steps=2, learning_rate=1e-3, crop_size=64, batch_size=1, every=2)
+    adapted = adapt_weights(frozen, read_photographs(frozen, [tmp_path]), settings)
+    assert modes == [False, True, True, False, False]  # measured, two steps, measured, measured again
+    assert adapted.best_step == 2 and frozen.net.deblur.depth[-1].bias.item() != before
+
+
+def test_crops_are_as_large_as_the_smallest_photograph_allows(tmp_path):
+    rendered_pair(tmp_path, "large")
+    rendered_pair(tmp_path, "small", size=(64, 70))
+    settings = Adaptation(steps=1, crop_size=192, batch_size=1)
+    assert adapt_weights(narrow(), read_photographs(narrow(), [tmp_path]), settings).crop == (64, 70)

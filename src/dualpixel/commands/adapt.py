@@ -54,10 +54,11 @@ def adapt(
         source: photographs: folders with left/ and right/, or files or folders of files NAME_L and NAME_R. All are held in memory.
         out: the .safetensors file to be written; OUT_adaptation.json and OUT_adaptation.png come beside it. None of the three
             may be there.
-        recipe: name or YAML of a recipe that predicts the blur; its options say how the blur is rendered.
+        recipe: name or YAML of a recipe that predicts the blur; its options say how the blur is rendered. For weights of your own
+            give runs/RUN/config.yaml of their training.
         steps: of the optimizer at most.
         learning_rate: of Adam.
-        crop_size: side of the crops, pixels.
+        crop_size: side of the crops, pixels; less where a photograph is smaller.
         batch_size: crops in a step.
         patience: end after so many checks in a row without a lower error.
         every: steps between two checks.
@@ -100,7 +101,7 @@ def adapt(
         "adapted_error": f"{adapted.before.error:.6g} before, {adapted.after.error:.6g} after",
     }
     save_weights(out, loaded.net.state_dict(), {**metadata, **loaded.weights_metadata(), **added})
-    _say(out, report, sheet, adapted, content.get("depth_m"))
+    _say(out, report, sheet, adapted, crop_size, content.get("depth_m"))
 
 
 def _check_files(weights: Path, out: Path, report: Path, sheet: Path) -> None:
@@ -154,6 +155,7 @@ def _report(adapted: "Adapted", settings: "Adaptation", recipe: "Recipe", lens: 
         "recipe": recipe.name,
         "rendering": recipe.rendering,
         "settings": vars(settings),
+        "crop": list(adapted.crop),
     }
     if lens is not None:
         radii = {name: (low, high) for name, (low, _, high) in adapted.after.radii.items()}
@@ -169,12 +171,19 @@ def _depth(lens: "Camera", radius: float) -> float | None:
 
 
 def _say(
-    out: Path, report: Path, sheet: Path, adapted: "Adapted", depths: dict[str, list[float | None]] | None
+    out: Path,
+    report: Path,
+    sheet: Path,
+    adapted: "Adapted",
+    crop_size: int,
+    depths: dict[str, list[float | None]] | None,
 ) -> None:
     print(
         f"reblur error {adapted.before.error:.5f} before, {adapted.after.error:.5f} after {adapted.best_step} of "
         f"{adapted.steps} steps ({adapted.ended})"
     )
+    if min(adapted.crop) < crop_size:
+        print(f"crops were {' x '.join(map(str, adapted.crop))} pixels: the smallest photograph has no more")
     if adapted.best_step == 0:
         print(f"no check found a lower error: {out.name} holds the weights as they were; try another --learning_rate")
     if adapted.after.error >= adapted.before.error_without:
@@ -184,7 +193,8 @@ def _say(
         )
     if not any(any(three) for three in adapted.before.radii.values()):
         print(
-            "the weights that came in predict no blur anywhere, where none can be learned: train them with depth first"
+            "the weights that came in render no blur anywhere, where none can be learned: train them with depth first, or give the "
+            "configuration of their training, --recipe runs/RUN/config.yaml"
         )
     for name, both in (depths or {}).items():
         near, far = ("infinity" if one is None else f"{one:.3g} m" for one in both)

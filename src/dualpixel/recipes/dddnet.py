@@ -4,6 +4,7 @@ Pan, Chowdhury, Hartley, Liu, Zhang and Li, "Dual Pixel Exploration: Simultaneou
 Restoration", CVPR 2021.
 """
 
+import math
 from typing import Any, Literal, get_args
 
 import torch
@@ -29,7 +30,7 @@ class DDDNetRecipe(Recipe):
         net: the network.
         restoration: what L_res measures; "norm" is the paper's equation 9 to the letter, the mean length of the pixels'
             differences in colour.
-        restoration_weight: of L_res.
+        restoration_weight: of L_res; positive, since photographs without sharp ones are for ``dualpixel adapt``.
         depth_weight: of L_d (equation 10), smooth l1 between the final inverse depth and the data's `blur`; 0 for data without.
         coarse_weight: of the same for the coarse inverse depth.
         reblur_weight: of L_reb (equation 11), which needs no truth; 0 leaves it out.
@@ -46,7 +47,7 @@ class DDDNetRecipe(Recipe):
         kwargs: as for every recipe: optimizer, scheduler, schedule_interval, init_from.
 
     Raises:
-        ValueError: an unknown loss, a negative weight, or a maximum that is not positive.
+        ValueError: an unknown loss or way to render, a weight that is negative or no number, or radii that cannot be.
 
     Differences: the paper states the losses and that they are weighted alike; whether the coarse map has a loss, the
         warm-up, the map from depth to radius and the clamp are ours. On data without depth the authors take a monocular
@@ -82,14 +83,24 @@ class DDDNetRecipe(Recipe):
             "coarse": coarse_weight,
             "reblur": reblur_weight,
         }
-        if restoration not in get_args(Loss):
-            raise ValueError(f"restoration={restoration!r}: allowed are {', '.join(map(repr, get_args(Loss)))}")
+        choices = {"restoration": Loss, "reblur_vertical": Vertical, "reblur_normalise": Weight}
+        for name, kind in choices.items():
+            value = locals()[name]
+            if value not in get_args(kind):
+                raise ValueError(f"{name}={value!r}: allowed are {', '.join(map(repr, get_args(kind)))}")
         counts = {"reblur_after": reblur_after, "reblur_margin": reblur_margin}
-        for name, value in {**self.weights, **counts}.items():
-            if value < 0:
-                raise ValueError(f"{name}={value}: must not be negative")
-        if not reblur_maximum > 0:
-            raise ValueError(f"reblur_maximum={reblur_maximum}: must be positive")
+        for name, value in {**{f"{term}_weight": one for term, one in self.weights.items()}, **counts}.items():
+            if not 0 <= value < math.inf:
+                raise ValueError(f"{name}={value}: must be a number, and not negative")
+        for name, value in {"restoration_weight": restoration_weight, "reblur_maximum": reblur_maximum}.items():
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name}={value}: must be positive")
+        if not math.isfinite(reblur_scale) or reblur_scale == 0 or not math.isfinite(reblur_offset):
+            raise ValueError(
+                f"reblur_scale={reblur_scale}, reblur_offset={reblur_offset}: must be numbers, and the scale not 0"
+            )
+        if reblur_minimum is not None and not -math.inf < reblur_minimum < reblur_maximum:
+            raise ValueError(f"reblur_minimum={reblur_minimum}: must be below reblur_maximum, {reblur_maximum}")
         self.restoration, self.reblur_after = restoration, reblur_after
         self.reblur_scale, self.reblur_offset, self.reblur_minimum = reblur_scale, reblur_offset, reblur_minimum
         self.reblur_margin = reblur_margin
@@ -98,6 +109,10 @@ class DDDNetRecipe(Recipe):
             "weight": reblur_normalise,
             "maximum_radius": reblur_maximum,
         }
+        if (
+            not depth_weight and not reblur_weight
+        ):  # nothing asks for the final blur, and DDP wants all that trains to be used
+            net.deblur.depth.requires_grad_(False)
 
     @property
     def name(self) -> str:
@@ -126,16 +141,22 @@ class DDDNetRecipe(Recipe):
         return {"sharp": sharp, "blur": found["inverse_depth"], "coarse": found["coarse"]}
 
     def loss_terms(self, batch: Batch, prediction: Prediction) -> dict[str, Tensor]:
-        """Return ``restoration``, ``depth``, ``coarse`` and ``reblur``, those that have a weight at this epoch."""
+        """Return ``restoration``, ``depth``, ``coarse`` and ``reblur``, those that have a weight at this epoch.
+
+        A crop without any known blur has terms of zero.
+        """
         terms = {"restoration": LOSSES[self.restoration](prediction["sharp"], batch["sharp"])}
         for name, found in {"depth": "blur", "coarse": "coarse"}.items():
             if self.weights[name]:
                 known = batch["blur"].isfinite()
-                terms[name] = functional.smooth_l1_loss(prediction[found][known], batch["blur"][known])
+                error = functional.smooth_l1_loss(prediction[found][known], batch["blur"][known], reduction="sum")
+                terms[name] = error / known.sum().clamp(min=1)
         if self.weights["reblur"] and self.current_epoch >= self.reblur_after:
             radius, views = self.radius(prediction["blur"]), (batch["left"], batch["right"])
             margin = min(self.reblur_margin, min(radius.shape[-2:]) // 4)
             terms["reblur"] = reblur_loss(prediction["sharp"], radius, *views, margin=margin, **self.rendering)
+        elif self.weights["reblur"] and "depth" not in terms:  # the depth decoder waits, and DDP wants its gradient
+            terms["restoration"] = terms["restoration"] + 0 * prediction["blur"].sum()
         return {name: self.weights[name] * term for name, term in terms.items()}
 
     def radius(self, blur: Tensor) -> Tensor:
@@ -143,13 +164,18 @@ class DDDNetRecipe(Recipe):
         radius = self.reblur_scale * blur + self.reblur_offset
         return radius if self.reblur_minimum is None else radius.clamp(min=self.reblur_minimum)
 
+    @property
+    def renders_half(self) -> bool:
+        """Whether the network knows blur of both signs, of which only one is rendered: options of another training."""
+        return self.reblur_minimum is not None and self.reblur_minimum >= 0 and bool(self.net.depth.levels.min() < 0)
+
     @torch.no_grad()
     def diagnostics(self, batch: Batch, prediction: Prediction) -> dict[str, float]:
         """Report blur that lies beyond what network and renderer can do; it is clamped there, never wrapped.
 
         Returns:
             ``blur_beyond/renderer``: the share of predicted radii that `reblur_maximum` clamps; ``blur_beyond/network``, of data
-            with blur: the share of true ones outside of the levels that the coarse estimate knows.
+            with blur: the share of known true ones outside of the levels that the coarse estimate knows.
         """
         figures = {
             "blur_beyond/renderer": float(
@@ -157,7 +183,7 @@ class DDDNetRecipe(Recipe):
             )
         }
         if "blur" in batch:
-            levels = self.net.depth.levels
+            levels, known = self.net.depth.levels, batch["blur"].isfinite()
             outside = (batch["blur"] < levels.min()) | (batch["blur"] > levels.max())
-            figures["blur_beyond/network"] = float(outside.float().mean())
+            figures["blur_beyond/network"] = float(outside[known].sum() / known.sum().clamp(min=1))
         return figures

@@ -30,7 +30,7 @@ class Adaptation:
     Args:
         steps: of the optimizer at most.
         learning_rate: of Adam.
-        crop_size: side of the crops, pixels; photographs that are smaller are taken whole along that side.
+        crop_size: side of the crops, pixels; all are as large as the smallest photograph allows.
         batch_size: crops in a step.
         patience: after so many checks in a row without a lower error, it ends.
         every: steps between two checks.
@@ -97,6 +97,7 @@ class Adapted:
         steps: those that were made.
         ended: why there were no more.
         held_out: photograph -> whether its error was measured where no training crop lay.
+        crop: height and width of the crops, pixels.
     """
 
     before: Measured
@@ -106,19 +107,25 @@ class Adapted:
     steps: int
     ended: str
     held_out: dict[str, bool]
+    crop: tuple[int, int]
 
 
 def check_adapts(recipe: Recipe) -> None:
     """Refuse a recipe whose prediction cannot be rendered into the views again.
 
     Raises:
-        DualPixelError: the recipe has no ``radius`` or no ``rendering``.
+        DualPixelError: the recipe has no ``radius`` or no ``rendering``, or renders one sign of the two that the network knows.
     """
     missing = [name for name in ("radius", "rendering") if not hasattr(recipe, name)]
     if missing:
         raise DualPixelError(
             f"recipe {recipe.name} cannot be adapted: it predicts no blur that is rendered into the views (it has no "
             f"{' and no '.join(missing)}); take one that does, such as dddnet"
+        )
+    if getattr(recipe, "renders_half", False):
+        raise DualPixelError(
+            f"the weights know blur of both signs, recipe {recipe.name} renders one: give the configuration that they were trained "
+            "with, --recipe runs/RUN/config.yaml"
         )
 
 
@@ -164,9 +171,10 @@ def adapt_weights(
         Errors and predictions before and after.
 
     Raises:
-        DualPixelError: the recipe cannot be adapted, or its prediction has no ``blur``.
+        DualPixelError: the recipe cannot be adapted, its prediction has no ``blur``, or the weights that come in predict no numbers.
     """
     check_adapts(recipe)
+    recipe.net.requires_grad_(True)
     random = np.random.default_rng(settings.seed)
     sizes = {name: next(iter(views.values())).shape[1:3] for name, views in photographs.items()}
     crop = tuple(min(settings.crop_size, *(size[axis] for size in sizes.values())) for axis in (0, 1))
@@ -176,10 +184,13 @@ def adapt_weights(
         return _measure(recipe, photographs, {name: one.evaluated for name, one in places.items()}, shown)
 
     before = measured()
+    wrong = [name for name, error in before.errors.items() if not math.isfinite(error)]
+    if wrong:
+        raise DualPixelError(
+            f"{wrong[0]}: the reblur error of the weights that come in is {before.errors[wrong[0]]}; they are damaged, or for other data"
+        )
     curve, best, best_step, lowest = [(0, before.error)], _copied(recipe), 0, before.error
-    optimizer = torch.optim.Adam(
-        [one for one in recipe.net.parameters() if one.requires_grad], lr=settings.learning_rate
-    )
+    optimizer = torch.optim.Adam(recipe.net.parameters(), lr=settings.learning_rate)
     names, step, ended = list(photographs), 0, "all steps were made"
     while step < settings.steps:
         chosen = [names[index] for index in random.integers(len(names), size=settings.batch_size)]
@@ -209,7 +220,7 @@ def adapt_weights(
                 break
     recipe.net.load_state_dict(best)
     held_out = {name: one.held_out for name, one in places.items()}
-    return Adapted(before, measured(), curve, best_step, step, ended, held_out)
+    return Adapted(before, measured(), curve, best_step, step, ended, held_out, crop)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dualpixel.files import atomic
 from dualpixel.running.adaptation import Adapted
+from dualpixel.running.map_picture import colour_range, map_colours
 
 COLUMNS = ("left", "sharp before", "sharp after", "blur before", "blur after")
 
@@ -38,7 +39,7 @@ def draw_adaptation(path: Path, adapted: Adapted) -> None:
 
     stages = {"before": adapted.before.shown, "after": adapted.after.shown}
     radii = [stage[name]["radius"].numpy().ravel() for stage in stages.values() for name in names]
-    limit = max(float(np.percentile(np.abs(np.concatenate(radii)), 99)), 1e-3) if radii else 1.0
+    limit = max(1e-3, *map(abs, colour_range(np.concatenate(radii)))) if radii else 1.0
     maps, drawn = [], None
     for row, name in enumerate(names, start=1):
         for column, title in enumerate(COLUMNS):
@@ -48,7 +49,7 @@ def draw_adaptation(path: Path, adapted: Adapted) -> None:
             what, _, stage = title.partition(" ")
             if what == "blur":
                 radius = stages[stage][name]["radius"].numpy()
-                drawn = axis.imshow(radius, cmap="RdBu_r", vmin=-limit, vmax=limit)
+                drawn = axis.imshow(radius, cmap=map_colours(-limit, limit), vmin=-limit, vmax=limit)
                 maps.append(axis)
             else:
                 image = stages[stage or "before"][name][what].clamp(0, 1)
