@@ -17,43 +17,57 @@ SCENES_PER_SHARD = 2
 CROPS_PER_SCENE = 4
 
 
-def make_tiny_set(top: Path, shards: int = 6, extra: int = 0) -> tuple[Path, Path]:
+def make_tiny_set(
+    top: Path,
+    shards: int = 6,
+    extra: int = 0,
+    name: str = "tiny",
+    fields: tuple[str, ...] = ("left", "right"),
+    bit_depth: int = 16,
+    size: tuple[int, int] = SIZE,
+) -> tuple[Path, Path]:
     """Write a card and its train, val and test splits; every scene is noise of its own.
 
     Args:
         top: gets the card and the folder ``set``.
         shards: of each split, with `SCENES_PER_SHARD` scenes.
         extra: bytes by which the metadata of each scene makes its shard longer.
+        name: of the card; sets of different names have the same keys.
+        fields: images, and depth between 1 and 2 metres.
+        bit_depth: of the images.
+        size: of the scenes.
 
     Returns:
         The card and the folder of the splits.
     """
     scenes = shards * SCENES_PER_SHARD
     card_path = write_card(
-        top / "tiny.yaml",
+        top / f"{name}.yaml",
         {"train": scenes, "val": scenes, "test": scenes},
-        SIZE,
+        size,
         preparation={},
-        fields=["left", "right"],
+        fields=list(fields),
+        bit_depth=bit_depth,
     )
     card = get_card(card_path)
     for split in card.splits:
         folder = top / "set" / split
         noted, samples = [], []
         for number in range(shards):
-            path = folder / f"tiny-{split}-{number:06d}.tar"
+            path = folder / f"{name}-{split}-{number:06d}.tar"
             with ShardFile(path) as shard:
                 for place in range(SCENES_PER_SHARD):
                     scene = number * SCENES_PER_SHARD + place
                     random = np.random.default_rng([scene, *split.encode()])
-                    left, right = random.integers(0, 65536, (2, *SIZE, 3), np.uint16)
-                    shard.write(
-                        SceneData(f"{split}-{scene:03d}", {"left": left, "right": right}, metadata={"x": "." * extra})
-                    )
+                    images = random.integers(0, 2**bit_depth, (len(fields), *size, 3), f"uint{bit_depth}")
+                    content = dict(zip(fields, images, strict=True))
+                    if "depth" in content:
+                        content["depth"] = random.uniform(1, 2, size).astype(np.float32)
+                    shard.write(SceneData(f"{split}-{scene:03d}", content, metadata={"x": "." * extra}))
             described, found = describe_shard(path, number)
             noted.append(described)
             samples += found
-        settings = {"windows": None, "bit_depth": 16, "complete": True}
+        settings = {"windows": None, "bit_depth": bit_depth, "complete": True}
         known = fingerprint(card.name, card.version, split, settings, samples)
         save_index(folder, Index(SCHEMA, card.name, card.version, split, settings, known, noted, samples))
     return card_path, top / "set"

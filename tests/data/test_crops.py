@@ -212,7 +212,7 @@ def test_what_is_no_size_is_refused(size):
 
 def test_one_size_has_one_form(small_card, small_shards):
     sizes = [DualPixelData(str(small_card), root=small_shards, crop_size=size) for size in ([48, 40], (48, 40))]
-    assert [data.crop_size for data in sizes] == [(48, 40), (48, 40)]
+    assert [data.training.crop_size for data in sizes] == [(48, 40), (48, 40)]
     # as a file or a checkpoint gives it back
     assert [data.state_dict()["crop_size"] for data in sizes] == [[48, 40], [48, 40]]
     squares = [DualPixelData(str(small_card), root=small_shards, crop_size=size) for size in (48, [48, 48])]

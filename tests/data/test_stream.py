@@ -121,6 +121,20 @@ def test_the_stream_does_not_depend_on_the_number_of_workers(small_card, small_s
     assert streams[0] == streams[1] and len(streams[0]) > 10
 
 
+def test_a_worker_collates_into_memory_that_the_training_process_shares(monkeypatch):
+    samples = [
+        {"left": np.full((4, 5, 3), one, np.uint16)[::-1], "blur": np.full((4, 5), -one, np.float32), "key": str(one)}
+        for one in (3, 65535)
+    ]
+    alone = collate(samples)
+    monkeypatch.setattr("dualpixel.data.stream.get_worker_info", lambda: "one")
+    batch = collate(samples)
+    for name in ("left", "blur"):
+        assert batch[name].is_shared() and not alone[name].is_shared()
+        assert batch[name].dtype == alone[name].dtype and torch.equal(batch[name], alone[name])
+    assert batch["left"].is_contiguous() and batch["left"].shape == (2, 4, 5, 3)
+
+
 def test_16_bits_survive_to_floats_and_back():
     values = np.arange(65536, dtype=np.uint16).repeat(3).reshape(1, 256, 256, 3)
     batch = to_floats(collate([{"left": values[0], "key": "a", "group": "", "index": 0}]))

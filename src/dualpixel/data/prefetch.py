@@ -17,6 +17,8 @@ FETCHERS = 2
 RETRY_SECONDS = 0.2
 """How often is looked again after what could not be fetched yet: others are fetching it, or there was no room."""
 CHUNK = 4096
+NOT_FETCHED = -1
+"""Number, in place of a shard's, of samples that lie on a disk of this machine."""
 
 
 class Prefetcher:
@@ -44,10 +46,11 @@ class Prefetcher:
         """Begin a new order.
 
         Args:
-            order: number of the shard of each sample to come, over all processes.
+            order: number of the shard of each sample to come, over all processes; `NOT_FETCHED` where there is nothing to fetch.
         """
         with self._changed:
-            self._order, self._distinct, self._position = order, len(np.unique(order)), 0
+            distinct = len(np.unique(order[order != NOT_FETCHED]))
+            self._order, self._distinct, self._position = order, distinct, 0
             self._failed.clear()
 
     def move(self, position: int) -> None:
@@ -76,7 +79,7 @@ class Prefetcher:
         for first in range(start, len(order), CHUNK):
             numbers, places = np.unique(order[first : first + CHUNK], return_index=True)
             for number in numbers[np.argsort(places)].tolist():
-                if number not in found:
+                if number != NOT_FETCHED and number not in found:
                     room -= self.shards[number].bytes
                     if room < 0:
                         return list(found)
@@ -128,7 +131,7 @@ class ReadingAhead(Sampler):
 
     Args:
         sampler: a `TrainingSampler` or an `EvaluationSampler`.
-        numbers: number of the shard that each sample lies in.
+        numbers: number of the shard that each sample lies in, or `NOT_FETCHED`.
         shards: what these numbers stand for.
         cache: where the shards go.
         behind: samples, over all processes, that may be on their way behind the sampler.
@@ -152,31 +155,41 @@ class ReadingAhead(Sampler):
 
 
 def check_room(
-    shards: Sequence[RemoteShard], numbers: np.ndarray, window: int | None, span: int, cache: ShardCache, where: str
+    splits: Sequence[tuple[Sequence[RemoteShard], np.ndarray]],
+    window: int | None,
+    span: int,
+    cache: ShardCache,
+    where: str,
 ) -> None:
     """Refuse a cache that cannot hold what is read at a time: the window that is being read, and those that its steps reach into.
 
     Args:
-        shards: of the split.
-        numbers: number of the shard that each sample lies in.
+        splits: the shards of each split that is read, and the number of the shard that each of its samples lies in.
         window: how many shards are shuffled into each other; None for all.
         span: samples that are on their way at a time.
         cache: where the shards go.
-        where: name of the split.
+        where: names of the splits.
 
     Raises:
         DualPixelError: it is too small; the message says which number would do.
     """
-    known, counts = np.unique(numbers, return_counts=True)
-    sizes = sorted((shards[number].bytes for number in known), reverse=True)
+    known = []
+    for shards, numbers in splits:
+        found, counts = np.unique(numbers, return_counts=True)
+        known.append((sorted((shards[number].bytes for number in found), reverse=True), int(counts.min())))
 
     def needed(window: int) -> int:
-        # samples of the smallest window there may be: the last of an epoch can have fewer shards
-        least = (len(sizes) % window or window) * int(counts.min())
-        return sum(sizes[: window * (1 + -(-span // least))])
+        total = 0
+        for sizes, samples in known:
+            together = min(window, len(sizes))
+            # samples of the smallest window there may be: the last of an epoch can have fewer shards
+            least = (len(sizes) % together or together) * samples
+            total += sum(sizes[: together * (1 + -(-span // least))])
+        return total
 
-    most = max((size for size in range(1, len(sizes) + 1) if needed(size) <= cache.bound), default=0)
-    need = sum(sizes) if window is None else needed(min(window, len(sizes)))
+    largest = max(len(sizes) for sizes, _ in known)
+    most = max((size for size in range(1, largest + 1) if needed(size) <= cache.bound), default=0)
+    need = sum(sum(sizes) for sizes, _ in known) if window is None else needed(window)
     if need <= cache.bound:
         return
     order = "in an order that mixes all shards" if window is None else f"in windows of {window} shards"

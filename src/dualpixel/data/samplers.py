@@ -18,6 +18,22 @@ def generator(*key: int | str) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest, "little")))
 
 
+def shuffled(
+    random: np.random.Generator,
+    length: int,
+    together: int = 1,
+    shards: np.ndarray | None = None,
+    window: int | None = None,
+) -> np.ndarray:
+    """Return all positions below `length` in a random order; see `TrainingSampler` for `together`, `shards` and `window`."""
+    runs = random.permutation(length // together)
+    if window is not None:
+        known, shard = np.unique(shards[::together], return_inverse=True)
+        windows = random.permutation(len(known)) // window
+        runs = runs[np.argsort(windows[shard[runs]], kind="stable")]
+    return (runs[:, None] * together + np.arange(together)).ravel()
+
+
 class TrainingSampler(Sampler):
     """Endless shuffled epochs of (epoch, position) pairs, cut into equal shares over processes.
 
@@ -82,21 +98,20 @@ class TrainingSampler(Sampler):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, first = divmod(self.steps_done(), self.steps)
-        order = self.order(epoch)
+        visits = self.visits(epoch)
         for step in range(first, self.steps):
             start = (step * self.world + self.rank) * self.batch_size
-            for position in order[start : start + self.batch_size]:
-                yield epoch, int(position)
+            yield from map(tuple, visits[start : start + self.batch_size].tolist())
 
     def order(self, epoch: int) -> np.ndarray:
         """Return the positions of an epoch in the order in which all processes together take them."""
         random = generator(self.seed, "order", epoch)
-        runs = random.permutation(self.length // self.together)
-        if self.window is not None:
-            known, shard = np.unique(self.shards[:: self.together], return_inverse=True)
-            windows = random.permutation(len(known)) // self.window
-            runs = runs[np.argsort(windows[shard[runs]], kind="stable")]
-        return (runs[:, None] * self.together + np.arange(self.together)).ravel()
+        return shuffled(random, self.length, self.together, self.shards, self.window)
+
+    def visits(self, epoch: int) -> np.ndarray:
+        """Return (N, 2): how often each sample of an epoch was due before, and its position; in the order of `order`."""
+        order = self.order(epoch)
+        return np.stack([np.full_like(order, epoch), order], axis=1)
 
     def ahead(self) -> np.ndarray:
         """Return the positions that all processes together take from here on, to the end of the next epoch."""

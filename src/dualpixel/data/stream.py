@@ -1,12 +1,13 @@
 """From mapped shards to batches: crops, flips, collation, and the step from stored integers to floats on the device."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, get_worker_info
 
 from dualpixel.data.augmentation import Augmentation
 from dualpixel.data.crops import CropSize, check_crop, check_margin, chosen_windows, sides_of
@@ -33,6 +34,7 @@ class TrainingSamples(Dataset):
         augmentation: flips and enlargement; None for none.
         seed: of the run. Crops, flips, enlargement and cameras depend on (seed, epoch, sample key) alone.
         optics: give what the views are rendered from, with some of the scene around each crop, in place of `fields`.
+        name: stands before the keys where sets are mixed, since two of them may have the same keys; "" for nothing.
     """
 
     def __init__(
@@ -45,8 +47,10 @@ class TrainingSamples(Dataset):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         optics: SimulatedViews | None = None,
+        name: str = "",
     ) -> None:
         self.split, self.seed, self.optics = split, seed, optics
+        self.before_keys = f"{name}/" if name else ""
         self.fields = list(NEEDED if optics else fields)
         self.augmentation = augmentation or Augmentation()
         where = f"{split.index.dataset} {split.index.split}"
@@ -85,7 +89,8 @@ class TrainingSamples(Dataset):
         epoch, position = item if isinstance(item, tuple) else (0, item)
         scene, number, corner = self.places[position]
         sample = self.split.index.samples[scene]
-        random = generator(self.seed, epoch, f"{sample.key}/{number}")
+        key = self.before_keys + sample.key
+        random = generator(self.seed, epoch, f"{key}/{number}")
         height, width = (self.window, self.window) if corner else self.split.size(scene)
         row, column = corner or (0, 0)
         row += int(random.integers(height - self.crop[0] + 1))
@@ -103,7 +108,7 @@ class TrainingSamples(Dataset):
             stored = MIRRORED.get(name, name) if mirror else name
             crop = enlarge(name, self.split.array(scene, stored)[seen.rows, seen.columns])
             result[name] = crop[:: -1 if flip else 1, :: -1 if mirror else 1]
-        return {**result, "key": sample.key, "group": sample.group, "index": position}
+        return {**result, "key": key, "group": sample.group, "index": position}
 
 
 class EvaluationSamples(Dataset):
@@ -174,11 +179,20 @@ def collate(samples: Sequence[dict[str, Any]]) -> dict[str, Any]:
             raise DualPixelError(
                 f"scenes of different sizes ({', '.join(sizes)}) cannot share a batch; set data.evaluation_batch_size to 1"
             )
-        stacked = torch.empty((len(values), *first.shape), dtype=getattr(torch, str(first.dtype)))
+        stacked = _room_for((len(values), *first.shape), first.dtype)
         for row, value in zip(stacked.numpy(), values, strict=True):
             row[...] = value  # the one copy: from the mapped shard (flipped or not) into the batch
         batch[name] = stacked
     return batch
+
+
+def _room_for(shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
+    """Return an empty tensor; in a worker it lies in shared memory, or its way to the training process would be another copy."""
+    kind = getattr(torch, str(dtype))
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=kind)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)  # as torch's own default_collate does
+    return torch.empty(0, dtype=kind).set_(storage, 0, shape)
 
 
 def to_floats(batch: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from copy import deepcopy
 from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from dualpixel.data.schema import build
 from dualpixel.errors import DualPixelError
@@ -92,9 +92,16 @@ def check_arguments(kind: type, arguments: Mapping[str, Any], where: str) -> Non
     for key, value in arguments.items():
         if key not in allowed:
             raise DualPixelError(f"{where}: {kind.__name__} has no argument {key!r}; {near(key, allowed)}")
-        settings = [one for one in (allowed[key], *get_args(allowed[key])) if is_dataclass(one)]
+        kinds = [allowed[key], *get_args(allowed[key])]
+        settings = [one for one in kinds if is_dataclass(one)]
         if settings and isinstance(value, Mapping) and "class_path" not in value:
             build(settings[0], value, f"{where}.{key}")
+        listed = [get_args(one)[0] for one in kinds if get_origin(one) is list]
+        if listed and is_dataclass(listed[0]) and value is not None:
+            if not isinstance(value, list):
+                raise DualPixelError(f"{where}.{key}: found {value!r}, expected a list of {listed[0].__name__}")
+            for number, item in enumerate(value):
+                build(listed[0], item, f"{where}.{key}[{number}]")
 
 
 def merge(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
