@@ -47,11 +47,12 @@ def small_shards(small_card: Path, small_source: Path, tmp_path_factory: pytest.
 
 
 @pytest.fixture(autouse=True)
-def quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def quiet_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """No network, no W&B process and no folder of another test."""
     monkeypatch.setenv("DUALPIXEL_OFFLINE", "1")
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    for name in ("DUALPIXEL_SHARDS", "DUALPIXEL_RUN_FOLDER", "PL_GLOBAL_SEED", "LOCAL_RANK"):
+    monkeypatch.setenv("DUALPIXEL_CACHE", str(tmp_path_factory.getbasetemp() / "dualpixel-cache"))
+    for name in ("DUALPIXEL_SHARDS", "DUALPIXEL_CHECK", "DUALPIXEL_RUN_FOLDER", "PL_GLOBAL_SEED", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
 
 

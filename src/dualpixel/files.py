@@ -6,14 +6,20 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
 from dualpixel.errors import DualPixelError
+
+JSON_BYTES, YAML_BYTES = 256 << 20, 1 << 20
+"""Larger than the index of any split, and than any card; what is larger still is not read."""
+YAML_VALUES = 100_000
+"""The most values of a YAML file, counted as often as its aliases repeat them."""
 
 
 @contextmanager
@@ -55,14 +61,18 @@ def locked(folder: Path, name: str = ".lock", shared: bool = False) -> Iterator[
     """Hold a folder: another process that wants it, on any machine, waits until this one is done (or dead).
 
     Where the file system has no locks the folder is not held; what is written under a lock must be right without it too.
+    The file is never a link: in a folder from elsewhere it could stand for any file.
 
     Args:
         folder: made when it is missing.
         name: the file in it that is locked, made when it is missing.
         shared: with all others who want it shared; those who want it alone wait.
+
+    Raises:
+        DualPixelError: the file is a link.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("a+") as file:  # network folders want it open for reading and writing
+    with _lock_file(folder / name) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         except OSError as error:
@@ -74,6 +84,15 @@ def locked(folder: Path, name: str = ".lock", shared: bool = False) -> Iterator[
             with suppress(OSError):
                 # closing is not enough: a process forked meanwhile holds the file open, too
                 fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _lock_file(path: Path) -> IO[bytes]:
+    try:  # network folders want it open for reading and writing
+        return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666), "r+b", 0)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise DualPixelError(f"{path} is a link, where a file was expected; remove it") from None
 
 
 @contextmanager
@@ -103,26 +122,94 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        DualPixelError: the file is missing or is no JSON.
+        DualPixelError: the file is missing or too large, or is no JSON.
+    """
+    return parse_json(_bounded(Path(path), JSON_BYTES), path)
+
+
+def parse_json(content: bytes, name: object) -> Any:
+    """Parse JSON in which no key of a mapping stands twice.
+
+    Args:
+        content: the bytes.
+        name: what to call them in messages.
+
+    Raises:
+        DualPixelError: not such JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(content, object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise DualPixelError(f"{name}: not a JSON file ({' '.join(str(error).split())[:160]})") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        _refuse_twice(key for key, _ in pairs)
+    return made
+
+
+def _refuse_twice(keys: Iterable[str]) -> None:
+    for key, count in Counter(keys).items():
+        if count > 1:
+            raise ValueError(f"the key {key[:60]!r} stands twice in one mapping")
+
+
+def _bounded(path: Path, most: int) -> bytes:
+    """Read a whole file, unless it is larger than anybody means it to be, or none that ends."""
+    try:
+        if path.exists() and not path.is_file():
+            raise DualPixelError(f"{path}: not a file")
+        with path.open("rb") as file:
+            content = file.read(most + 1)
     except FileNotFoundError:
         raise DualPixelError(f"{path}: no such file") from None
-    except ValueError as error:
-        raise DualPixelError(f"{path}: not a JSON file ({error})") from None
+    except OSError as error:
+        raise DualPixelError(f"{path}: cannot be read ({error.strerror})") from None
+    if len(content) > most:
+        raise DualPixelError(f"{path}: larger than {most} bytes; not what it should be")
+    return content
 
 
 def read_yaml(path: Path) -> Any:
-    """Read a YAML file; plain values only, whatever its tags say.
+    """Read a YAML file; plain values only, whatever its tags say, and no more than `YAML_VALUES` of them.
 
     Raises:
-        DualPixelError: the file cannot be read or is no YAML.
+        DualPixelError: the file cannot be read, or is no YAML in which each key of a mapping stands once.
     """
+    content = _bounded(Path(path), YAML_BYTES)
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DualPixelError(f"{path}: not a readable YAML file ({' '.join(str(error).split())[:160]})") from None
+        return yaml.load(content, Loader=_Bounded)
+    except Exception as error:  # the plain values that a tag announces raise whatever Python raises
+        said = "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())[:160]
+        raise DualPixelError(f"{path}: not a readable YAML file ({said or type(error).__name__})") from None
+
+
+class _Bounded(yaml.SafeLoader):
+    """Counts values as often as they are repeated: ten lines of aliases of aliases stand for ten to the power of ten of them."""
+
+    def __init__(self, stream: bytes) -> None:
+        super().__init__(stream)
+        self._counts: dict[yaml.Node, int] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
+        is_alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        if is_alias:
+            if node not in self._counts:
+                raise yaml.YAMLError("a value that holds itself")
+            return node
+        parts = []
+        if isinstance(node, yaml.MappingNode):
+            parts = [one for pair in node.value for one in pair]
+            _refuse_twice(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        elif isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        self._counts[node] = 1 + sum(self._counts[part] for part in parts)
+        if self._counts[node] > YAML_VALUES:
+            raise yaml.YAMLError(f"more than {YAML_VALUES} values")
+        return node
 
 
 class _Readable(yaml.SafeDumper):

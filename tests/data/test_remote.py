@@ -178,7 +178,7 @@ def test_an_index_of_a_stranger_is_checked_as_one_here_is(tiny, tmp_path, before
 
 
 def test_an_index_that_is_too_large_is_not_read(server, monkeypatch):
-    monkeypatch.setattr(remote, "INDEX_BYTES", 1000)
+    monkeypatch.setattr(remote, "JSON_BYTES", 1000)
     with pytest.raises(DualPixelError, match="larger than 1000 bytes"):
         load_index(as_folder(server.url) / "train")
 

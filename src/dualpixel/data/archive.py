@@ -143,7 +143,12 @@ class Files:
         return str(self.source) if self.inside == PurePosixPath() else f"{self.source}: {self.inside}"
 
     def below(self, folder: str) -> "Files | None":
-        """Return the files below one of the folders in here; None where there is no such folder."""
+        """Return the files below one of the folders in here; None where there is no such folder.
+
+        Raises:
+            DualPixelError: a folder that lies elsewhere.
+        """
+        _check_inside(folder)
         if self.source.is_dir():
             return Files(self.source / folder) if (self.source / folder).is_dir() else None
         inside = self.inside / folder
@@ -157,9 +162,10 @@ class Files:
             pattern: as for `Path.glob`: ``*`` and ``?`` stay within one name, ``**`` is any number of folders.
 
         Raises:
-            DualPixelError: a member of the archive that matches is encrypted, too large, packed too tightly or in another way than
-                `METHODS`, or there twice.
+            DualPixelError: a pattern that leads elsewhere; or a member of the archive that matches is encrypted, too large, packed too
+                tightly or in another way than `METHODS`, or there twice.
         """
+        _check_inside(pattern)
         if self.source.is_dir():
             found = {file for file in self.source.glob(pattern) if file.is_file()}
             return sorted(file for file in found if not file.name.startswith("."))
@@ -177,8 +183,16 @@ class Files:
 
 def archives_in(folder: Path, names: Iterable[str]) -> list[Files]:
     """Return the zip archives of these names that lie in a folder."""
-    paths = [folder / name for name in names if name.lower().endswith(".zip")]
+    paths = [folder / name for name in names if name.lower().endswith(".zip") and not re.search(r"[/\\\0]", name)]
     return [Files(path) for path in paths if path.is_file()]
+
+
+def _check_inside(pattern: str) -> None:
+    """Refuse what a card must not say: it may come from anywhere, and is to find the files of the source alone."""
+    if not isinstance(pattern, str) or ".." in pattern.split("/") or not re.fullmatch(r"[^/\\\0][^\\\0]*", pattern):
+        raise DualPixelError(
+            f"the pattern {ascii(pattern)[:80]} of the card is refused: it must lead below the source folder, with '/' and without '..'"
+        )
 
 
 @lru_cache(maxsize=2)

@@ -3,6 +3,9 @@
 Shards are named by their content, so one that several roots, runs or processes want is fetched once. Who reads a shard holds a shared
 lock on its file for as long as its mapping lives; who fetches one holds an exclusive lock on the unfinished file, which counts with the
 length it will have. Files appear, get their names and are removed only by the holder of the folder's lock.
+
+A fetched shard whose SHA-256 was right gets a time of modification that is a number made of it, which it loses when somebody alters it;
+its time of access says when it was used last.
 """
 
 import errno
@@ -21,7 +24,7 @@ import torch
 
 from dualpixel.data.remote import RemoteShard, fetch
 from dualpixel.errors import DualPixelError
-from dualpixel.files import locked
+from dualpixel.files import locked, sha256
 from dualpixel.paths import cache_home
 
 GIGABYTE = 10**9
@@ -86,7 +89,8 @@ class ShardCache:
     def touch(self, shard: RemoteShard) -> None:
         """Mark a shard as used now, if it is here: the one that was used longest ago goes first."""
         with suppress(FileNotFoundError):
-            os.utime(self._path(shard))
+            path = self._path(shard)
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
     def mapped(self, shard: RemoteShard, key: str) -> mmap.mmap:
         """Map a shard into memory, fetched first if it is not here; it stays here as long as the mapping lives.
@@ -167,13 +171,13 @@ class ShardCache:
                 found = os.fstat(file.fileno())
                 if found.st_nlink == 0:  # removed between the opening and the lock
                     return None
-                if found.st_size == shard.bytes:
-                    os.utime(path)
+                if found.st_size == shard.bytes and (found.st_mtime == _mark(shard) or sha256(path) == shard.sha256):
+                    os.utime(path, (time.time(), _mark(shard)))
                     # the mapping holds a copy of the file's descriptor, and with it the lock
                     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             return None
-        with locked(self.folder):  # cut by somebody
+        with locked(self.folder):  # cut or altered by somebody
             path.unlink(missing_ok=True)
         return None
 
@@ -196,6 +200,7 @@ class ShardCache:
             try:
                 fetch(shard, file)
                 os.fsync(file.fileno())
+                os.utime(path, (time.time(), _mark(shard)))
                 with locked(self.folder):
                     path.rename(self._path(shard))
                     self._counts[1] += 1
@@ -224,11 +229,16 @@ class ShardCache:
     def _stored(self) -> Iterator[_Stored]:
         for entry in os.scandir(self.folder):
             if match := NAME.fullmatch(entry.name):
-                yield _Stored(Path(entry.path), match["sha256"], int(match["bytes"]), entry.stat().st_mtime_ns)
+                yield _Stored(Path(entry.path), match["sha256"], int(match["bytes"]), entry.stat().st_atime_ns)
 
     def _count(self, which: int) -> None:
         with locked(self.folder):
             self._counts[which] += 1
+
+
+def _mark(shard: RemoteShard) -> int:
+    """The time of modification of a file that was found right: whole seconds, in the seventies of the last century."""
+    return int(shard.sha256[:7], 16)
 
 
 def _remove_unused(path: Path) -> bool:

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dualpixel.data.fields import FIELDS
-from dualpixel.data.index import Index
+from dualpixel.data.index import Index, WindowRule
 from dualpixel.data.schema import build
 from dualpixel.errors import DualPixelError
 from dualpixel.files import read_yaml
 from dualpixel.hints import near
+
+NAME_LENGTH = 60
+"""The most letters of the names of sets and splits, which become names of folders and files."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Mirror:
     sha256: str | None = None
     browser: bool = True
 
+    def __post_init__(self) -> None:
+        if not re.match(r"https?://[^/\s]", self.url):
+            raise DualPixelError(f"the address {ascii(self.url[:80])} of a mirror must begin with https:// or http://")
+
 
 @dataclass(frozen=True)
 class Split:
@@ -42,6 +49,10 @@ class Split:
     scenes: int | None
     groups: dict[str, list[str]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.scenes is not None and self.scenes < 1:
+            raise DualPixelError(f"a split of {self.scenes} scenes; the number must be positive, or null for any")
+
     @property
     def count(self) -> str:
         """Number of scenes in words."""
@@ -50,25 +61,6 @@ class Split:
     def is_complete(self, found: int) -> bool:
         """Say whether so many scenes are what the split promises."""
         return self.scenes is None or found == self.scenes
-
-
-@dataclass(frozen=True)
-class WindowRule:
-    """How windows are laid over a scene (see `dualpixel.data.windows`).
-
-    Args:
-        size: side of the square window, pixels.
-        overlap: share of the window by which neighbours overlap, in [0, 1).
-        discard: share of each scene's windows that is left out, those with the least sharp target, in [0, 1).
-    """
-
-    size: int
-    overlap: float = 0.0
-    discard: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.size < 1 or not 0 <= self.overlap < 1 or not 0 <= self.discard < 1:
-            raise DualPixelError(f"windows: found {self}; size must be positive, overlap and discard in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -135,22 +127,29 @@ class Card:
     notes: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        where = f"card {self.name}"
-        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name):  # it becomes part of paths
-            raise DualPixelError(f"{where}: the name may hold lower-case letters, digits, '-' and '_' only")
+        where = f"card {ascii(self.name[:NAME_LENGTH])[1:-1]}"
+        if not _is_name(self.name):  # it becomes part of paths
+            raise DualPixelError(
+                f"{where}: the name may hold at most {NAME_LENGTH} lower-case letters, digits, '-' and '_' only"
+            )
         if not self.splits:
             raise DualPixelError(f"{where}: no splits")
         for one in self.splits:
-            if not re.fullmatch(r"[a-z0-9][a-z0-9_-]*", one):
+            if not _is_name(one):
                 raise DualPixelError(
-                    f"{where}: the split name {one!r} may hold lower-case letters, digits, '-' and '_' only"
+                    f"{where}: the split name {ascii(one[:NAME_LENGTH])} may hold at most {NAME_LENGTH} lower-case letters, digits, "
+                    "'-' and '_' only"
                 )
+        if self.size and min(self.size) < 1:
+            raise DualPixelError(f"{where}: size {list(self.size)} must be two positive numbers, [height, width]")
         for one in self.fields:
             if one not in FIELDS:
-                raise DualPixelError(f"{where}: unknown field {one!r}; {near(one, FIELDS)}")
+                raise DualPixelError(f"{where}: unknown field {ascii(one[:80])}; {near(one[:80], FIELDS)}")
         for one in self.preparation.windows:
             if one not in self.splits:
-                raise DualPixelError(f"{where}: windows for the unknown split {one!r}; {near(one, self.splits)}")
+                raise DualPixelError(
+                    f"{where}: windows for the unknown split {ascii(one[:80])}; {near(one[:80], self.splits)}"
+                )
 
     @property
     def available(self) -> bool:
@@ -207,5 +206,9 @@ def load_card(path: Path) -> Card:
         DualPixelError: not YAML, or not a card; the message names the key.
     """
     content = read_yaml(path)
-    name = content.get("name", Path(path).stem) if isinstance(content, dict) else Path(path).stem
-    return build(Card, content, f"card {name} ({path})")
+    name = content.get("name") if isinstance(content, dict) else None
+    return build(Card, content, f"card {name if _is_name(name) else Path(path).stem} ({path})")
+
+
+def _is_name(name: Any) -> bool:
+    return isinstance(name, str) and len(name) <= NAME_LENGTH and bool(re.fullmatch(r"[a-z0-9][a-z0-9_-]*", name))

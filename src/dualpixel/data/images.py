@@ -1,5 +1,6 @@
 """Image files, 8 and 16 bits per channel, read and written without losing a bit."""
 
+import struct
 from pathlib import Path
 
 import cv2
@@ -9,7 +10,11 @@ from dualpixel.data.archive import File
 from dualpixel.errors import DualPixelError
 from dualpixel.files import atomic
 
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what cannot be decoded is said in our words
+
 DEPTHS = {8: np.uint8, 16: np.uint16}
+LARGEST = 1 << 28
+"""The most pixels that a PNG may have; it can claim any number, and take that much memory, in a few bytes."""
 ENDINGS = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
 
 
@@ -67,8 +72,10 @@ def decode_image(
     bit_depth: int | None = None,
     drop_alpha: bool = False,
     upright: bool = False,
+    size: tuple[int, int] | None = None,
 ) -> np.ndarray:
-    """Decode the bytes of an image file; see `read_image`."""
+    """Decode the bytes of an image file; see `read_image`. A PNG must claim the (height, width) of `size` where that is given."""
+    _check_claim(content, name, size)
     as_stored, as_shown = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
     image = cv2.imdecode(np.frombuffer(content, np.uint8), as_shown if upright else as_stored)
     if image is None:
@@ -90,6 +97,16 @@ def decode_image(
     if image.shape[2] != 3:
         raise DualPixelError(f"{name}: {image.shape[2]} channels, expected 1 or 3; remove the alpha channel")
     return np.ascontiguousarray(image[:, :, ::-1])
+
+
+def _check_claim(content: bytes | np.ndarray, name: str, size: tuple[int, int] | None) -> None:
+    begin = bytes(content[:24])
+    if not begin.startswith(b"\x89PNG\r\n\x1a\n") or len(begin) < 24:
+        return
+    width, height = struct.unpack(">II", begin[16:])
+    if (size and size != (height, width)) or height * width > LARGEST:
+        allowed = f"{size[0]}x{size[1]}, as the index says" if size else f"at most {LARGEST} pixels"
+        raise DualPixelError(f"{name}: a PNG of {height}x{width} (height x width), expected {allowed}; get it again")
 
 
 def image_size(file: File) -> tuple[int, int]:

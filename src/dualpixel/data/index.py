@@ -19,6 +19,30 @@ SCHEMA = 1
 KEY = r"[A-Za-z0-9_-]{1,60}"
 """What keys of samples look like: they become names of files."""
 DTYPES = ("uint8", "uint16", "float32")
+LARGEST = 1 << 30
+"""The most bytes that one field of a sample may have."""
+SHA256 = "[0-9a-f]{64}"
+SHARD_NAME = r"[A-Za-z0-9 _@%+=,~#()\[\]{}-][A-Za-z0-9 ._@%+=,~#()\[\]{}-]{0,180}\.tar"
+"""What names of shards look like: nothing that leads to another folder, protocol, program or terminal."""
+
+
+@dataclass(frozen=True)
+class WindowRule:
+    """How windows are laid over a scene (see `dualpixel.data.windows`).
+
+    Args:
+        size: side of the square window, pixels.
+        overlap: share of the window by which neighbours overlap, in [0, 1).
+        discard: share of each scene's windows that is left out, those with the least sharp target, in [0, 1).
+    """
+
+    size: int
+    overlap: float = 0.0
+    discard: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or not 0 <= self.overlap < 1 or not 0 <= self.discard < 1:
+            raise DualPixelError(f"windows: found {self}; size must be positive, overlap and discard in [0, 1)")
 
 
 @dataclass(frozen=True)
@@ -108,7 +132,12 @@ def fingerprint(dataset: str, version: str, split: str, preparation: dict[str, A
 
 
 def save_index(folder: Path, index: Index) -> None:
-    """Write ``index.json`` of a split, atomically."""
+    """Write ``index.json`` of a split, atomically.
+
+    Raises:
+        DualPixelError: a name or number in it that `load_index` would refuse.
+    """
+    _check(index, folder / INDEX)
     write_json(folder / INDEX, asdict(index))
 
 
@@ -130,10 +159,12 @@ def has_index(folder: Folder) -> bool:
 def load_index(folder: Folder) -> Index:
     """Read and check the index of a split, here or on a server.
 
-    An index may come from a stranger: shard names must be plain names, and offsets must lie inside their shards.
+    An index may come from a stranger: shard names must be plain names, and offsets must lie inside their shards. What it says of
+    pixels, keys, groups and windows must be what its fingerprint names; whether the pixels are those it names is seen when they are
+    read (`dualpixel.data.checked_scenes`).
 
     Raises:
-        DualPixelError: missing, of another schema, or with a name or number that is not allowed.
+        DualPixelError: missing, of another schema, altered, or with a name or number that is not allowed.
     """
     path = folder / INDEX
     content = read_json(path) if isinstance(path, Path) else path.read_json()
@@ -142,11 +173,22 @@ def load_index(folder: Folder) -> Index:
             f"{path}: schema {content.get('schema')}, this version reads {SCHEMA}; prepare the set again"
         )
     index = build(Index, content, str(path))
+    _check(index, path)
+    return index
+
+
+def _check(index: Index, path: Folder) -> None:
     for name in (index.dataset, index.split, *(sample.key for sample in index.samples)):
         if not re.fullmatch(KEY, name):  # they become parts of paths
-            raise DualPixelError(f"{path}: the name {name!r} is not allowed; 1 to 60 letters, digits, '-' and '_' are")
+            raise DualPixelError(
+                f"{path}: the name {ascii(name[:80])} is not allowed; 1 to 60 letters, digits, '-' and '_' are"
+            )
     for shard in index.shards:
         check_shard_name(shard.name, path)
+        if shard.bytes < 1 or not re.fullmatch(SHA256, shard.sha256):
+            raise DualPixelError(f"{path}: no SHA-256 or no length of the shard {shard.name}; make the index again")
+    noted = index.preparation.get("windows")
+    rule = None if noted is None else build(WindowRule, noted, f"{path}: preparation.windows")
     keys = set()
     for sample in index.samples:
         if sample.key in keys:
@@ -157,34 +199,58 @@ def load_index(folder: Folder) -> Index:
                 f"{path}: sample {sample.key} names shard {sample.shard}, there are {len(index.shards)}"
             )
         for name, member in sample.members.items():
-            _check_member(f"{path}: {sample.key}.{name}", name, member, index.shards[sample.shard].bytes)
-    return index
+            _check_member(
+                f"{path}: {sample.key}.{ascii(name)[1:-1][:80]}", name, member, index.shards[sample.shard].bytes
+            )
+        sizes = {tuple(member.shape[:2]) for member in sample.members.values()}
+        if len(sizes) != 1:
+            raise DualPixelError(f"{path}: {sample.key} has fields of {len(sizes)} sizes; make the index again")
+        _check_windows(f"{path}: {sample.key}", sample.windows, *sizes.pop(), rule)
+    settings = {name: value for name, value in index.preparation.items() if name != "request"}  # noted afterwards
+    if index.fingerprint != fingerprint(index.dataset, index.version, index.split, settings, index.samples):
+        raise DualPixelError(
+            f"{path}: its fingerprint is not that of its samples, so the index was altered or damaged; "
+            "get it again, or prepare the set again"
+        )
+
+
+def _check_windows(where: str, windows: list[list[int]], height: int, width: int, rule: WindowRule | None) -> None:
+    if windows and rule is None:
+        raise DualPixelError(f"{where}: windows without a rule for them; make the index again")
+    for window in windows:
+        inside = len(window) == 3 and 0 <= window[0] <= height - rule.size and 0 <= window[1] <= width - rule.size
+        if not inside or not 0 <= window[2] < len(windows):
+            raise DualPixelError(
+                f"{where}: the window {str(window)[:80]} of {rule.size} pixels does not lie in {height}x{width}; make the index again"
+            )
 
 
 def check_shard_name(name: str, path: Folder) -> None:
-    """Refuse anything but the plain name of a tar: no folders, no protocols, no pipes."""
-    if (
-        not name.endswith(".tar")
-        or Path(name).name != name
-        or any(sign in name for sign in "/\\:|\0")
-        or name.startswith(".")
-    ):
+    """Refuse anything but the plain name of a tar: no folders, no protocols, no pipes, no signs that look like others."""
+    if not re.fullmatch(SHARD_NAME, name):
         raise DualPixelError(
-            f"{path}: the shard name {name!r} is not allowed; a shard is a plain file name ending in .tar"
+            f"{path}: the shard name {ascii(name[:80])} is not allowed; a shard is a plain file name of ASCII letters, digits and few "
+            "signs, ending in .tar"
         )
 
 
 def _check_member(where: str, name: str, member: Member, shard_bytes: int) -> None:
     if name not in FIELDS or member.dtype not in DTYPES or member.codec not in ("npy", "png"):
-        raise DualPixelError(f"{where}: field, type or codec is not allowed ({member.dtype}, {member.codec})")
+        raise DualPixelError(
+            f"{where}: field, type or codec is not allowed ({ascii(member.dtype[:40])}, {ascii(member.codec[:40])})"
+        )
+    if (member.dtype == "float32") == (name in IMAGES):
+        raise DualPixelError(f"{where}: is {member.dtype}; images are uint8 or uint16, maps float32")
     if (
         len(member.shape) != (3 if name in IMAGES else 2)
         or min(member.shape) < 1
         or (name in IMAGES and member.shape[2] != 3)
     ):
-        raise DualPixelError(f"{where}: shape {member.shape} is not allowed")
+        raise DualPixelError(f"{where}: shape {str(member.shape)[:80]} is not allowed")
     pixels = member.shape[0] * member.shape[1] * (3 if name in IMAGES else 1)
     size = {"uint8": 1, "uint16": 2, "float32": 4}[member.dtype]
+    if pixels * size > LARGEST:
+        raise DualPixelError(f"{where}: {str(member.shape)[:80]} of {member.dtype} is more than {LARGEST} bytes")
     if member.offset < 0 or member.bytes < 0 or member.offset + member.bytes > shard_bytes:
         raise DualPixelError(f"{where}: lies outside its shard")
     if member.codec == "npy" and member.bytes != pixels * size:

@@ -8,7 +8,7 @@ import numpy as np
 
 from dualpixel.data.card import Card, WindowRule
 from dualpixel.data.fields import MAPS
-from dualpixel.data.index import INDEX, SCHEMA, Index, Sample, fingerprint, load_index, save_index
+from dualpixel.data.index import INDEX, SCHEMA, Index, Sample, check_shard_name, fingerprint, load_index, save_index
 from dualpixel.data.reading import open_member
 from dualpixel.data.shards import describe_shard
 from dualpixel.data.windows import sharpness, sharpness_rank, windows
@@ -53,6 +53,10 @@ def make_index(folder: Path, card: Card | None = None, rule: WindowRule | None =
     tars = sorted(path for path in folder.glob("*.tar") if not path.name.startswith("."))
     if not tars:
         raise DualPixelError(f"{folder}: no .tar files to index")
+    for path in tars:
+        check_shard_name(path.name, folder)
+        if not path.is_file():
+            raise DualPixelError(f"{path} is not a file; a shard is a plain tar")
     rule = rule or (card.preparation.windows.get(split) if card else None)
     shards, samples = [], []
     with progress() as bar:

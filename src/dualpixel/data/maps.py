@@ -192,7 +192,7 @@ def _decode(path: Path) -> np.ndarray:
             with path.open("rb") as stream:
                 return np.lib.format.read_array(stream, allow_pickle=False)
         found = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    except (OSError, ValueError, RuntimeError, cv2.error) as error:
+    except (OSError, ValueError, RuntimeError, MemoryError, cv2.error) as error:
         raise DualPixelError(f"{path}: not a map that can be read ({' '.join(str(error).split())[:160]})") from None
     if found is None:
         raise DualPixelError(

@@ -7,6 +7,7 @@ from weakref import WeakValueDictionary
 
 import numpy as np
 
+from dualpixel.data.checked_scenes import CheckedScenes, scene_digest
 from dualpixel.data.images import decode_image
 from dualpixel.data.index import INDEX, Index, Member, Shard, load_index
 from dualpixel.data.maps import depth_range
@@ -34,7 +35,7 @@ def _array_of(shard: np.ndarray, member: Member, name: str) -> np.ndarray:
     raw = shard[member.offset : member.offset + member.bytes]
     if member.codec == "npy":
         return raw.view(member.dtype).reshape(member.shape)
-    image = decode_image(raw, name)
+    image = decode_image(raw, name, size=(member.shape[0], member.shape[1]))
     if list(image.shape) != member.shape or str(image.dtype) != member.dtype:
         raise DualPixelError(
             f"{name}: a member is {image.shape} {image.dtype}, its index says {member.shape} {member.dtype}"
@@ -45,6 +46,11 @@ def _array_of(shard: np.ndarray, member: Member, name: str) -> np.ndarray:
 class LocalShards:
     """The shards of a folder. Mappings are opened at first use in each process and kept.
 
+    A shard may be a link: whatever it leads to is only read, and must have the size, and later the pixels, that the index states.
+
+    Attributes:
+        stamps: size, time of modification, number and time of change of each file: while they stay, so do its bytes.
+
     Raises:
         DualPixelError: a shard that is missing or of another size than the index says.
     """
@@ -52,8 +58,8 @@ class LocalShards:
     def __init__(self, folder: Path, shards: Sequence[Shard]) -> None:
         self.paths = [folder / shard.name for shard in shards]
         self._maps: dict[int, np.memmap] = {}
-        for path, shard in zip(self.paths, shards, strict=True):
-            found = path.stat().st_size if path.is_file() else None
+        self.stamps = [_stamp(path) for path in self.paths]
+        for path, shard, (found, *_) in zip(self.paths, shards, self.stamps, strict=True):
             if found != shard.bytes:
                 said = (
                     "is missing"
@@ -66,10 +72,27 @@ class LocalShards:
         return {**self.__dict__, "_maps": {}}
 
     def content(self, number: int, key: str) -> np.ndarray:
-        """Return the bytes of a shard, mapped."""
+        """Return the bytes of a shard, mapped.
+
+        Raises:
+            DualPixelError: it cannot be read, or has changed since the split was opened.
+        """
         if number not in self._maps:
-            self._maps[number] = np.memmap(self.paths[number], np.uint8, "r")
+            path = self.paths[number]
+            if _stamp(path)[:3] != self.stamps[number][:3]:
+                raise DualPixelError(f"{path} was altered since this run began (met at the sample {key}); start again")
+            try:
+                self._maps[number] = np.memmap(path, np.uint8, "r")
+            except OSError as fault:
+                raise DualPixelError(f"{path}: cannot be read ({fault.strerror}), for the sample {key}") from None
         return self._maps[number]
+
+
+def _stamp(path: Path) -> tuple[int | None, ...]:
+    if not path.is_file():
+        return (None,)
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_ctime_ns
 
 
 class RemoteShards:
@@ -106,7 +129,8 @@ class RemoteShards:
 class PreparedSplit:
     """A split as it lies on a disk or on a server: its index, and its pixels on demand.
 
-    It can be handed to workers: each process opens its own mappings.
+    It can be handed to workers: each process opens its own mappings. The first use of a scene hashes all its pixels, once on each
+    machine (see `dualpixel.data.checked_scenes.CheckedScenes`), so that what is altered is never trained on.
 
     Args:
         folder: holds ``index.json`` and the shards; a path, or an address such as ``https://HOST/FOLDER/train``.
@@ -129,16 +153,38 @@ class PreparedSplit:
             from dualpixel.data.cache import ShardCache  # a second or so: it imports torch
 
             self.shards = RemoteShards(self.folder, self.index.shards, cache or ShardCache())
+        local = [str(self.folder.resolve()), self.shards.stamps] if isinstance(self.folder, Path) else []
+        self._checked = CheckedScenes([repr(self.index), local], len(self.index.samples))
 
     def __len__(self) -> int:
         return len(self.index.samples)
 
     def array(self, position: int, field: str) -> np.ndarray:
-        """Return one field of the sample at `position`: (H, W, 3) or (H, W), read-only, not yet read from disk where raw."""
+        """Return one field of the sample at `position`: (H, W, 3) or (H, W), read-only, not yet read from disk where raw.
+
+        Raises:
+            DualPixelError: the shard cannot be got or read, or the pixels of the sample are not those that the index names.
+        """
+        self._checked.ensure(position, lambda: self.check(position))
+        return self._array(position, field)
+
+    def _array(self, position: int, field: str) -> np.ndarray:
         sample = self.index.samples[position]
-        member = sample.members[field]
         shard = self.shards.content(sample.shard, sample.key)
-        return _array_of(shard, member, f"{self.index.shards[sample.shard].name}: {sample.key}.{field}")
+        return _array_of(shard, sample.members[field], f"{self.index.shards[sample.shard].name}: {sample.key}.{field}")
+
+    def check(self, position: int) -> None:
+        """Hash the sample at `position`, whether or not that was done before.
+
+        Raises:
+            DualPixelError: its pixels are not those that the index names.
+        """
+        sample = self.index.samples[position]
+        if scene_digest({name: self._array(position, name) for name in sample.members}) != sample.sha256:
+            raise DualPixelError(
+                f"{self.folder / self.index.shards[sample.shard].name}: the pixels of {sample.key} are not those of the index: "
+                "altered or damaged; find all such shards by `data verify`, then prepare them or get them again"
+            )
 
     def size(self, position: int) -> tuple[int, int]:
         """Return (height, width) of the sample at `position`."""

@@ -1,7 +1,6 @@
 """Folders and shards on a server: their addresses, and getting them with retries, resumption and a checked SHA-256."""
 
 import hashlib
-import json
 import os
 import random
 import re
@@ -13,14 +12,13 @@ from urllib.parse import quote
 
 from dualpixel.data.requests import BLOCK, PROTOCOLS, Interrupted, ask
 from dualpixel.errors import DualPixelError
+from dualpixel.files import JSON_BYTES, parse_json
 from dualpixel.hints import near
 from dualpixel.paths import SHARDS_VARIABLE, shards_home
 
 TRIES = 6
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 """Seconds between two tries: the first, doubled by each further one up to the longest, and times 0.5 to 1 at random."""
-INDEX_BYTES = 256 << 20
-"""Larger than the index of any split; what is larger still is not read."""
 
 _chance = random.SystemRandom()  # not the seeded generator, whose numbers belong to the run
 
@@ -75,11 +73,7 @@ class RemoteFolder:
             NotThereError: there is none.
             DualPixelError: it cannot be got, is too large, or is no JSON.
         """
-        content = _read(self.url, INDEX_BYTES)
-        try:
-            return json.loads(content)
-        except (ValueError, RecursionError) as fault:
-            raise DualPixelError(f"{self.url}: not a JSON file ({fault})") from None
+        return parse_json(_read(self.url, JSON_BYTES), self.url)
 
 
 Folder = Path | RemoteFolder

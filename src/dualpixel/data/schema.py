@@ -14,6 +14,9 @@ Made = TypeVar("Made")
 EXPONENT = r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"
 """A number such as 4e-6, which YAML 1.1 takes for text as it has no point."""
 
+STEERING = "[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+"""Signs that steer a terminal, or turn the direction of text."""
+
 
 def build(kind: type[Made], content: Any, where: str) -> Made:
     """Make a dataclass `kind` from a mapping.
@@ -35,7 +38,7 @@ def build(kind: type[Made], content: Any, where: str) -> Made:
     hints = typing.get_type_hints(kind)
     for key in content:
         if key not in known:
-            raise DualPixelError(f"{where}: unknown key {key!r}; {near(str(key), known)}")
+            raise DualPixelError(f"{where}: unknown key {str(key)[:80]!r}; {near(str(key)[:80], known)}")
     for name, field in known.items():
         if name not in content and field.default is MISSING and field.default_factory is MISSING:
             raise DualPixelError(f"{where}: the key {name!r} is missing")
@@ -55,8 +58,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return None
         return _convert_one_of([one for one in arguments if one is not type(None)], value, where)
     if origin is typing.Literal:
-        if value not in arguments:
-            raise DualPixelError(f"{where}: found {value!r}; {near(str(value), map(str, arguments))}")
+        if not any(type(value) is type(one) and value == one for one in arguments):
+            raise DualPixelError(f"{where}: found {_say(value)}; {near(str(value)[:80], map(str, arguments))}")
         return value
     if origin in (list, tuple):
         if not isinstance(value, list | tuple):
@@ -72,7 +75,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if origin is dict:
         if not isinstance(value, Mapping):
             raise DualPixelError(f"{where}: found {_say(value)}, expected a mapping")
-        return {str(key): _convert(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
+        return {
+            str(key): _convert(arguments[1], item, f"{where}.{ascii(key)[1:-1][:80]}") for key, item in value.items()
+        }
     if is_dataclass(hint):
         return build(hint, value, where)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
@@ -81,6 +86,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise DualPixelError(f"{where}: found {_say(value)}, expected {hint.__name__}")
+    if hint is str and re.search(STEERING, value):
+        raise DualPixelError(f"{where}: found {_say(value)}, expected text without control signs")
     return value
 
 
@@ -95,4 +102,5 @@ def _convert_one_of(hints: list[Any], value: Any, where: str) -> Any:
 
 
 def _say(value: Any) -> str:
-    return f"{value!r} ({type(value).__name__})"
+    said = ascii(value)  # no sign of a file from elsewhere may steer the terminal
+    return f"{said if len(said) < 160 else said[:160] + ' ...'} ({type(value).__name__})"

@@ -1,8 +1,8 @@
 """Shards: plain WebDataset tars that hold whole scenes. Written with webdataset, described by reading the tar's own headers."""
 
-import hashlib
 import io
 import json
+import math
 import re
 import tarfile
 from contextlib import ExitStack
@@ -12,13 +12,25 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dualpixel.data.checked_scenes import scene_digest
 from dualpixel.data.fields import FIELDS, IMAGES
 from dualpixel.data.images import decode_image, encode_png
 from dualpixel.data.index import DTYPES, Member, Sample, Shard
 from dualpixel.errors import DualPixelError
-from dualpixel.files import atomic, sha256
+from dualpixel.files import atomic, parse_json, sha256
 
 Codec = Literal["npy", "png"]
+METADATA_BYTES = 1 << 20
+"""The most that the metadata of one scene may have."""
+HEADER_BYTES = 1 << 16
+HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+"""Kinds of tar headers that hold additions to others, and the most bytes that they may have."""
 
 
 @dataclass(frozen=True)
@@ -90,40 +102,84 @@ def describe_shard(path: Path, number: int) -> tuple[Shard, list[Sample]]:
         DualPixelError: truncated, compressed, or with members that are neither ``npy`` nor ``png`` arrays of a known field.
     """
     found: dict[str, dict[str, tarfile.TarInfo]] = {}
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar:
-                if not member.isfile():
-                    raise DualPixelError(f"{path.name}: {member.name} is not a plain file; a shard holds files only")
-                folder, _, name = member.name.rpartition("/")
-                stem, _, ending = name.partition(".")
-                key = re.sub(r"[^A-Za-z0-9_-]", "_", f"{folder}/{stem}" if folder else stem)
-                found.setdefault(key, {})[ending.lower()] = member
-    except tarfile.TarError as error:
-        raise DualPixelError(f"{path}: not a whole, plain tar ({error}); get or prepare it again") from None
+    stems: dict[str, str] = {}
+    for member in _tar_members(path):
+        folder, _, name = member.name.rpartition("/")
+        stem, _, ending = name.partition(".")
+        stem = f"{folder}/{stem}" if folder else stem
+        key, ending = re.sub(r"[^A-Za-z0-9_-]", "_", stem), ending.lower()
+        if stems.setdefault(key, stem) != stem or ending in found.get(key, {}):
+            raise DualPixelError(f"{path.name}: {ascii(member.name)[:120]} is there twice, or too like another name")
+        found.setdefault(key, {})[ending] = member
     with path.open("rb") as stream:
         samples = [_describe_sample(path, stream, number, key, members) for key, members in found.items()]
     return Shard(path.name, path.stat().st_size, sha256(path)), samples
 
 
+class _BoundedInfo(tarfile.TarInfo):
+    """A header of a tar from anywhere, whose own additions are read into memory whole: names, times and the like."""
+
+    @classmethod
+    def frombuf(cls, *arguments: Any) -> "_BoundedInfo":
+        found = super().frombuf(*arguments)
+        if found.size < 0 or (found.type in HEADERS and found.size > HEADER_BYTES):
+            raise tarfile.ReadError(f"a header of {found.size} bytes")
+        return found
+
+
+def _tar_members(path: Path) -> list[tarfile.TarInfo]:
+    """List the members of a whole tar of plain files.
+
+    Raises:
+        DualPixelError: it is something else, or has anything but zeros behind its end: Python takes a damaged header for the end.
+    """
+    size, found, end = path.stat().st_size, [], 0
+    try:
+        with tarfile.open(path, "r:", tarinfo=_BoundedInfo) as tar:
+            for member in tar:
+                if not member.isfile() or member.issparse():
+                    raise DualPixelError(
+                        f"{path.name}: {ascii(member.name)[:120]} is not a plain file; a shard holds files only"
+                    )
+                if member.offset < end or member.size < 0 or member.offset_data + member.size > size:
+                    raise tarfile.ReadError(f"{ascii(member.name)[:120]} is cut off, or lies outside")
+                end = member.offset_data + member.size
+                found.append(member)
+        with path.open("rb") as stream:
+            stream.seek(end + -end % tarfile.BLOCKSIZE)
+            if not (rest := stream.read(tarfile.BLOCKSIZE)):
+                raise tarfile.ReadError("its end is missing")
+            while rest:
+                if rest.count(0) != len(rest):
+                    raise tarfile.ReadError(
+                        f"damaged, or more data behind its end, at byte {stream.tell() - len(rest)}"
+                    )
+                rest = stream.read(1 << 20)
+    except (tarfile.TarError, OSError, ValueError, OverflowError, RecursionError) as error:
+        if isinstance(error, DualPixelError):
+            raise
+        raise DualPixelError(f"{path}: not a whole, plain tar ({error}); get or prepare it again") from None
+    return found
+
+
 def _describe_sample(path: Path, stream: Any, number: int, key: str, infos: dict[str, tarfile.TarInfo]) -> Sample:
     noted: dict[str, Any] = {}
     if "json" in infos:
-        try:
-            noted = json.loads(_content(path, stream, infos["json"]))
-        except ValueError:
-            raise DualPixelError(f"{path.name}: {key}.json is not JSON") from None
-    members, digest = {}, hashlib.sha256()
+        if infos["json"].size > METADATA_BYTES:
+            raise DualPixelError(f"{path.name}: {key}.json is larger than {METADATA_BYTES} bytes, which no metadata is")
+        noted = parse_json(_content(path, stream, infos["json"]), f"{path.name}: {key}.json")
+    members, arrays = {}, {}
     for name in FIELDS:
         for codec in ("npy", "png"):
             if f"{name}.{codec}" in infos:
                 info = infos[f"{name}.{codec}"]
                 content = _content(path, stream, info)
-                members[name], array = _describe_member(f"{path.name}: {info.name}", info, content, codec)
-                digest.update(f"{name}{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
+                where = f"{path.name}: {ascii(info.name)[1:-1][:120]}"
+                members[name], arrays[name] = _describe_member(where, info, content, codec)
     if not members:
         raise DualPixelError(
-            f"{path.name}: {key} has none of the fields {', '.join(FIELDS)} as .npy or .png; found {', '.join(infos)}"
+            f"{path.name}: {key[:60]} has none of the fields {', '.join(FIELDS)} as .npy or .png; "
+            f"found {ascii(', '.join(infos))[:120]}"
         )
     sizes = {tuple(member.shape[:2]) for member in members.values()}
     if len(sizes) > 1:
@@ -132,7 +188,7 @@ def _describe_sample(path: Path, stream: Any, number: int, key: str, infos: dict
     windows = noted.get("windows", []) if isinstance(noted, dict) else []
     metadata = noted.get("metadata", noted) if isinstance(noted, dict) else {}
     return Sample(
-        key, number, members, digest.hexdigest(), str(group), metadata if isinstance(metadata, dict) else {}, windows
+        key, number, members, scene_digest(arrays), str(group), metadata if isinstance(metadata, dict) else {}, windows
     )
 
 
@@ -150,10 +206,19 @@ def _describe_member(where: str, info: tarfile.TarInfo, content: bytes, codec: s
         return Member(info.offset_data, info.size, list(array.shape), str(array.dtype), "png"), array
     stream = io.BytesIO(content)
     try:
-        array = np.lib.format.read_array(stream, allow_pickle=False)
-    except ValueError as error:
-        raise DualPixelError(f"{where}: not a plain array ({error})") from None
-    header = len(content) - array.nbytes
-    if str(array.dtype) not in DTYPES or not array.flags.c_contiguous:
-        raise DualPixelError(f"{where}: {array.dtype}; expected {', '.join(DTYPES)} in C order")
-    return Member(info.offset_data + header, array.nbytes, list(array.shape), str(array.dtype)), array
+        version = np.lib.format.read_magic(stream)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, turned, dtype = read_header[version](stream)
+    except Exception as error:  # the header is Python text, and fails in all the ways that such text can
+        said = " ".join(str(error).split())[:120] or type(error).__name__
+        raise DualPixelError(f"{where}: not a plain array ({said})") from None
+    if str(dtype) not in DTYPES or turned:
+        raise DualPixelError(f"{where}: not a plain array: {str(dtype)[:80]}; expected {', '.join(DTYPES)} in C order")
+    header, wanted = stream.tell(), math.prod(shape) * dtype.itemsize
+    usual = len(shape) in (2, 3) and all(type(side) is int and side > 0 for side in shape)
+    if not usual or len(content) - header != wanted:
+        raise DualPixelError(
+            f"{where}: {len(content) - header} bytes of pixels, its header says {str(shape)[:80]} of {dtype}; get it again"
+        )
+    array = np.frombuffer(content, dtype, offset=header).reshape(shape)
+    return Member(info.offset_data + header, array.nbytes, list(shape), str(dtype)), array

@@ -1,5 +1,6 @@
 """One split on its way into shards: each shard is written on its own, by any process of any machine, and all of them are joined."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from dualpixel.data.card import Card, WindowRule
 from dualpixel.data.fields import MAPS
 from dualpixel.data.images import DEPTHS
-from dualpixel.data.index import INDEX, SCHEMA, Index, Sample, Shard, fingerprint, save_index
+from dualpixel.data.index import INDEX, KEY, SCHEMA, Index, Sample, Shard, fingerprint, save_index
 from dualpixel.data.indexing import note_windows
 from dualpixel.data.parallel import one_thread
 from dualpixel.data.readers import Reader, Scene
@@ -57,6 +58,15 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class Note:
+    """What lies beside a finished shard until all are finished: its part of the index, and the request it was written for."""
+
+    request: str
+    shard: Shard
+    samples: list[Sample]
+
+
+@dataclass(frozen=True)
 class PlannedSplit:
     """A split that is being written: its folder and its plan. Beside each finished shard, a note in ``.parts`` describes it."""
 
@@ -71,11 +81,20 @@ class PlannedSplit:
             DualPixelError: there is none, or it is no plan.
         """
         path = folder / PARTS / PLAN
-        return cls(folder, build(Plan, read_json(path), str(path)))
+        plan = build(Plan, read_json(path), str(path))
+        if not all(re.fullmatch(KEY, name) for name in (plan.dataset, plan.split)):  # they become parts of paths
+            raise DualPixelError(f"{path}: not a plan of `data prepare`; remove the folder {folder / PARTS}")
+        return cls(folder, plan)
 
     def save(self) -> None:
-        """Note the plan in the folder."""
+        """Note the plan in the folder.
+
+        Raises:
+            DualPixelError: no room, or a link where the folder of the notes should be.
+        """
         path = self.folder / PARTS / PLAN
+        if path.parent.is_symlink():
+            raise DualPixelError(f"{path.parent} is a link, where a folder was expected; remove it")
         with room_for(path):
             write_json(path, asdict(self.plan))
 
@@ -92,8 +111,8 @@ class PlannedSplit:
         note = self.note(number)
         if not note.is_file():
             return False
-        noted = read_json(note)
-        return noted["request"] == self.plan.request and has_size(self.shard(number), noted["shard"]["bytes"])
+        noted = build(Note, read_json(note), str(note))
+        return noted.request == self.plan.request and has_size(self.shard(number), noted.shard.bytes)
 
     def finish(self) -> Index:
         """Join the notes into ``index.json``; the folder must be held alone.
@@ -105,9 +124,10 @@ class PlannedSplit:
             raise DualPixelError(
                 f"{self.shard(missing[0])} is not written; run `data prepare {self.plan.dataset}` again"
             )
-        notes = [read_json(self.note(number)) for number in range(len(self.plan.shards))]
-        shards = [build(Shard, note["shard"], "part") for note in notes]
-        samples = [build(Sample, sample, "part") for note in notes for sample in note["samples"]]
+        paths = [self.note(number) for number in range(len(self.plan.shards))]
+        notes = [build(Note, read_json(path), str(path)) for path in paths]
+        shards = [note.shard for note in notes]
+        samples = [sample for note in notes for sample in note.samples]
         plan = self.plan
         known = fingerprint(plan.dataset, plan.version, plan.split, plan.preparation, samples)
         settings = {**plan.preparation, "request": plan.request}
@@ -170,13 +190,14 @@ class SplitJob:
 
 def write_note(path: Path, request: str, shard: Shard, samples: list[Sample]) -> None:
     """Note a shard that is written, and its samples."""
-    samples_noted = [asdict(sample) for sample in samples]
-    write_json(path, {"request": request, "shard": asdict(shard), "samples": samples_noted})
+    write_json(path, asdict(Note(request, shard, samples)))
 
 
 def clear_up(folder: Path) -> None:
     """Remove what a finished preparation, and those that were killed before it, leave in the folder of a split."""
     remove_left_overs(folder)
+    if (folder / PARTS).is_symlink():  # of somebody who meant it to lead elsewhere
+        (folder / PARTS).unlink()
     if (folder / PARTS).exists():
         shutil.rmtree(folder / PARTS)
 

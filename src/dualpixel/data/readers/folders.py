@@ -68,11 +68,18 @@ class FoldersReader(Reader):
                 raise DualPixelError(
                     f"card {card.name}: the folders reader has no option {name!r}; {near(name, OPTIONS)}"
                 )
+        for name, kind in {"patterns": dict, "layouts": dict, "roots": list}.items():
+            if not isinstance(card.reader.options.get(name, kind()), kind):
+                raise DualPixelError(
+                    f"card {card.name}: the option {name} of the folders reader must be a {kind.__name__}"
+                )
         patterns = card.reader.options.get("patterns")
         if not isinstance(patterns, dict) or set(patterns) != set(card.fields):
             raise DualPixelError(
                 f"card {card.name}: the folders reader needs a pattern for each of {', '.join(card.fields)}"
             )
+        if not all(isinstance(pattern, str) for pattern in patterns.values()):
+            raise DualPixelError(f"card {card.name}: a pattern of the folders reader must be a text")
         for layout, others in card.reader.options.get("layouts", {}).items():
             if not isinstance(others, dict) or not set(card.fields) <= set(others) <= set(FIELDS):
                 raise DualPixelError(
@@ -90,7 +97,7 @@ class FoldersReader(Reader):
         count = len(files[key_field])
         for field, found in files.items():
             if len(found) != count:
-                pattern = copy.patterns[field].format(split=split)
+                pattern = copy.patterns[field].replace("{split}", split)
                 raise DualPixelError(
                     f"{self.card.name} {split}: {count} files for {key_field!r} but {len(found)} for {field!r} "
                     f"({copy.files}/{pattern}); every scene needs one file a field: complete the download"
@@ -157,7 +164,9 @@ class FoldersReader(Reader):
         for root in [below for name in options.get("roots", []) if (below := files.below(name))] + [files]:
             for layout, patterns in layouts.items():
                 found = {
-                    split: {field: root.glob(patterns[field].format(split=split)) for field in options["patterns"]}
+                    split: {
+                        field: root.glob(patterns[field].replace("{split}", split)) for field in options["patterns"]
+                    }
                     for split in self.card.splits
                 }
                 if found not in seen and any(any(fields.values()) for fields in found.values()):
