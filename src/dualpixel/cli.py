@@ -15,7 +15,7 @@ TRAINING = {
     "fit": "train a recipe",
     "validate": "score a checkpoint on the validation split",
     "test": "score a checkpoint on the test split and write result.json",
-    "predict": "run a checkpoint over image files or a split, 16-bit PNG out",
+    "predict": "run a checkpoint over image files or a split: 16-bit PNG out, and maps of blur where it predicts any",
 }
 TOOLS = {
     "data": "list, show, prepare, index, verify, preview and compare data sets",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from command_line import TOP, run_module
+from command_line import TOP, refused, run_module
 from rgbd_scenes import write_rgbd
 
 import dualpixel
@@ -239,3 +239,23 @@ def test_blur_beyond_the_renderer_is_clamped_and_never_wrapped(wide):
         nearest = radius / abs(radius) * LARGEST
         assert reblurred(torch.full_like(blur, radius)) == reblurred(torch.full_like(blur, nearest))
         assert reblurred(torch.full_like(blur, radius)) != reblurred(torch.full_like(blur, -nearest))
+
+
+@pytest.mark.parametrize("by", ["--ckpt_path", "--model.init_from"])
+def test_weights_are_refused_where_options_differ_that_no_shape_tells(folder, shards, trained, capsys, by):
+    given = ["--config", str(TOP / "recipes" / "dddnet_syn.yaml"), "--model.net.width", "0.05", "--data.dataset", "quickstart",
+             "--data.root", str(shards), "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--run.root", str(folder / "runs"),
+             "--run.name", "refused", "--data.num_workers", "0", "--scores.lpips", "false", by,
+             str(last_of(trained))]  # fmt: skip
+    said = refused(capsys, "test", *given)
+    assert "residual is false, theirs true; shifts is [0, 1, 2, 3], theirs [-4, -3, -2, -1, 0, 1, 2, 3]" in said
+    assert "Give --model.net.residual true --model.net.shifts '[-4, -3, -2, -1, 0, 1, 2, 3]'" in said
+    options = ["--model.net.residual", "true", "--model.net.shifts", str(SHIFTS), "--trainer.limit_test_batches", "1"]
+    main(["test", *given, *options])  # as it says
+    assert "dddnet_syn on quickstart test" in capsys.readouterr().out
+
+
+def test_radii_of_one_sign_are_not_written_of_a_network_that_knows_both(folder, shards, trained, settings, capsys):
+    predict = ["predict", *settings["dddnet"], "--ckpt_path", str(trained), "--model.reblur_minimum", "0"]
+    said = refused(capsys, *predict)
+    assert "the network knows blur of both signs" in said and "--config runs/RUN/config.yaml" in said

@@ -169,6 +169,22 @@ def test_a_recipe_without_blur_is_scored_for_its_image_alone(synthetic, argument
     assert result.recipe == "dpdnet" and list(result.rows[0]) == ["key", "group", *IMAGES]
 
 
+def test_blur_that_is_known_nowhere_is_said_in_a_line(synthetic, arguments, tmp_path, capsys):
+    card, _ = synthetic
+    folder = tmp_path / "unknown"
+    (folder / "test").mkdir(parents=True)
+    for name in ("left", "right", "sharp"):
+        (folder / "test" / name).symlink_to(card.parent / "test" / name)
+    for key in "abc":
+        write_map(folder / "test" / "blur" / f"{key}.npy", np.full((72, 104), np.nan, np.float32))
+    unknown = write_set(folder, "unknown", "ddd_syn", ("left", "right", "sharp", "blur"), {"scenes": 3})
+    main(["test", *arguments("dddnet_syn", *unknown, "--panels.count", "0")])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "predicted blur has no mean: 3 of 3 images have no score (a and 2 more)" in said and "ABS_REL" not in said
+    means = result_of(tmp_path, "unknown", "ddd-syn").means["overall"]
+    assert means["abs_rel"] is None and means["coarse_delta1"] is None and means["psnr"] > 0
+
+
 @pytest.mark.slow
 def test_two_processes_score_the_same_maps(synthetic, arguments, tmp_path):
     main(["test", *arguments("dddnet_syn", *synthetic, "--panels.count", "0")])

@@ -53,6 +53,24 @@ def test_profile_shows_what_is_left_for_inference(capsys):
     }
 
 
+def test_profile_shows_dddnet_whole_in_parts_and_as_another_paper_counts_it(capsys):
+    config = ["--config", str(TOP / "recipes" / "dddnet.yaml"), "--size", "1120", "1680"]
+    assert figures(capsys, *config) == {
+        "parameters": "7,455,979",
+        "trainable parameters": "7,455,979",
+        "DepthNet: parameters": "1,053,656",
+        "DeblurNet: parameters": "6,402,323",
+        "multiply-accumulates": "4007.484096512 G",
+        "bmm": "3.853516800 G",
+        "convolution": "4003.630579712 G",
+        "DepthNet: multiply-accumulates": "2346.678566912 G",
+        "DeblurNet: multiply-accumulates": "1660.805529600 G",
+        "by K3DN's table": "1660.805529600 G",
+    }
+    main(["profile", *config])
+    assert "MACs, DeblurNet only; K3DN's table prints 6.40 M parameters and 1661 G" in capsys.readouterr().out
+
+
 def test_profile_lays_files_over_one_another_and_takes_a_size(capsys, narrow):
     small = figures(capsys, *DPDNET, *narrow, "--size", "32", "48")
     large = figures(capsys, *DPDNET, *narrow, "--size", "64", "48")

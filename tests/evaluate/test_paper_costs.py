@@ -2,10 +2,10 @@ import pytest
 import torch
 
 from dualpixel.evaluate.cost import count_macs, count_macs_by_operator
-from dualpixel.evaluate.paper_costs import dpanet_operations, k3dn_operations, paper_cost
-from dualpixel.nets import K3DN, DPANet, DPDNet
+from dualpixel.evaluate.paper_costs import deblurnet_operations, dpanet_operations, k3dn_operations, paper_cost
+from dualpixel.nets import K3DN, DDDNet, DPANet, DPDNet
 from dualpixel.nets.k3dn import VARIANTS
-from dualpixel.recipes import DPANetRecipe, K3DNRecipe
+from dualpixel.recipes import DDDNetRecipe, DPANetRecipe, K3DNRecipe
 
 RUNNER_UP = {"base_channels": 28, "residual_blocks": 2, "psf_blocks": 7, "srp_blocks": 4}
 K3DN_COSTS = {
@@ -85,3 +85,15 @@ def test_a_size_between_is_counted_as_it_is_padded():
     assert count_macs(*k3dn(1100, 1650, **VARIANTS["k3dn_tiny"])) == count_macs(
         *k3dn(1120, 1680, **VARIANTS["k3dn_tiny"])
     )
+
+
+def test_k3dns_table_has_the_second_half_of_dddnet():
+    with torch.device("meta"):
+        recipe = DDDNetRecipe(DDDNet())
+    batch = {name: torch.empty(1, 3, 1120, 1680, device="meta") for name in ("left", "right")}
+    parts = count_macs_by_operator(recipe, batch, part="net.deblur")
+    assert round(parts["convolution"] / 1e9, 1) == 1657.0 and round(parts["bmm"] / 1e9, 1) == 3.9
+    assert round(deblurnet_operations(recipe, batch) / 1e9) == 1661  # the table: 1661 G, 6.40 M
+    assert round(sum(one.numel() for one in recipe.net.deblur.parameters()) / 1e6, 2) == 6.40
+    depth = sum(count_macs_by_operator(recipe, batch, part="net.depth").values())
+    assert round(depth / 1e9, 1) == 2346.7 and depth + sum(parts.values()) == count_macs(recipe, batch)

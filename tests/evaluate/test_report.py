@@ -93,3 +93,20 @@ def test_maps_alone_have_one_table(capsys):
     show(result({"ai1": 0.03, "one_minus_abs_rho": None, "geometric_mean": None}, protocol="dpd-disp"), None)
     said = capsys.readouterr().out
     assert said.count("dpd-disp") == 1 and "AI(1)" in said and "1-|rho|" in said and "PSNR" not in said
+
+
+def test_a_mean_of_maps_that_is_not_there_has_its_reason_in_a_line(capsys):
+    maps = {"abs_rel": None, "rmse": None}
+    rows = [{"key": key, "group": "", "psnr": 20.0, **maps} for key in "ab"]
+    show(result({"psnr": 20.0, **maps}, protocol="ddd-syn", rows=rows), None)
+    said = capsys.readouterr().out
+    assert (
+        "predicted blur has no mean: 2 of 2 images have no score (a and 1 more): the data know no pixel there" in said
+    )
+    assert "ABS_REL" not in said and "PSNR" in said
+    rows[1] |= {"abs_rel": 0.5, "rmse": 1.0}
+    show(result({"psnr": 20.0, **maps}, protocol="ddd-syn", rows=rows), None)
+    assert "1 of 2 images have no score (a): " in capsys.readouterr().out
+    rows[0] |= rows[1]
+    show(result({"psnr": 20.0, "abs_rel": 0.5, "rmse": 1.0}, protocol="ddd-syn", rows=rows), None)
+    assert "has no mean" not in capsys.readouterr().out

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -316,3 +318,34 @@ def test_other_shapes_are_refused(left, right, message):
 def test_wrong_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         DDDNet(**options)
+
+
+HALF = """
+import torch
+from dualpixel.nets import DDDNet
+
+torch.manual_seed(0)
+network = DDDNet(width=0.05)
+left, right = torch.rand(2, 1, 3, 96, 96)
+with torch.autocast("cpu", dtype=torch.bfloat16):
+    found = network(left, right)
+    loss = found["sharp"].float().square().mean() + found["inverse_depth"].float().square().mean()
+loss.backward()
+assert all(one.grad is not None and one.grad.isfinite().all() for one in network.parameters())
+print("done")
+"""
+
+
+def test_a_training_step_in_bfloat16_on_a_cpu_does_not_end_the_process():
+    done = subprocess.run([sys.executable, "-c", HALF], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_the_matching_on_a_cpu_is_in_float32_whatever_the_precision():
+    network = small().depth.matching.eval()
+    features = torch.rand(2, 1, network.start[0].conv.in_channels // 2, 16, 16)
+    with torch.no_grad():
+        expected = network(*features, range(4))
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = network(*features, range(4))
+    assert found.dtype == torch.float32 and torch.equal(found, expected)

@@ -153,3 +153,38 @@ def test_fitting_weights_are_loaded():
     network, wanted = toy(), {name: tensor + 1 for name, tensor in toy().state_dict().items()}
     load_into(network, wanted, "memory")
     assert same(network.state_dict(), wanted)
+
+
+def with_options(**options):
+    network = toy()
+    network.options, network.silent_options = options, ("shifts", "residual")
+    return network
+
+
+def test_options_that_no_shape_tells_are_compared():
+    before = with_options(width=2, shifts=[0, 1], residual=False, dropout=0.1)
+    stored = {"options": '{"width": 2, "shifts": [-1, 0], "residual": true, "dropout": 0.5}'}
+    wanted = {name: tensor + 1 for name, tensor in toy().state_dict().items()}
+    with pytest.raises(DualPixelError) as caught:
+        load_into(before, wanted, "file.safetensors", stored)
+    assert str(caught.value) == (
+        "file.safetensors: these weights are of Sequential with other options, and would compute nonsense: "
+        "shifts is [0, 1], theirs [-1, 0]; residual is false, theirs true\n"
+        "Give --model.net.shifts '[-1, 0]' --model.net.residual true, or the configuration that they were trained with."
+    )
+    assert same(before.state_dict(), toy().state_dict())
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"options": "{}"}, {"options": '{"dropout": 0.5, "residual": false, "width": 2.2}'}]
+)
+def test_files_without_options_and_options_that_change_nothing_are_taken(metadata):
+    network, wanted = with_options(residual=False, dropout=0.1, width=2), toy().state_dict()
+    wanted = {name: tensor + 1 for name, tensor in wanted.items()}
+    load_into(network, wanted, "file", metadata)
+    assert same(network.state_dict(), wanted)
+
+
+def test_options_that_are_not_plain_are_refused():
+    with pytest.raises(DualPixelError, match="its options are not plain values"):
+        load_into(with_options(residual=False), toy().state_dict(), "file", {"options": '{"residual": {"a": 1}}'})

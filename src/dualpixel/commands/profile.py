@@ -79,17 +79,20 @@ def _rows(recipe: "Recipe", batch: dict[str, "Tensor"], timed: bool) -> list[Row
     if hasattr(recipe.net, "cache"):
         kept = count_parameters(copy.deepcopy(recipe.net).cache())
         rows.append(("parameters for inference", f"{kept:,}", "what can be computed once is stored in their place"))
+    paper = paper_cost(recipe.net)
+    split = {name: recipe.net.get_submodule(name) for name in (paper.parts if paper else ())}
+    rows += [(f"  {type(part).__name__}: parameters", f"{count_parameters(part):,}", "") for part in split.values()]
     parts = count_macs_by_operator(recipe, batch)
     if parts is None:
         rows.append(("multiply-accumulates", "unknown", "the network's way depends on the values it sees"))
     else:
         rows.append(("multiply-accumulates", _giga(sum(parts.values())), "convolutions, correlations, matrix products"))
         rows += [(f"  {operator}", _giga(count), "") for operator, count in sorted(parts.items()) if len(parts) > 1]
-    paper = paper_cost(recipe.net)
+        for name, part in split.items():
+            counts = count_macs_by_operator(recipe, batch, part=f"net.{name}") or {}
+            rows.append((f"  {type(part).__name__}: multiply-accumulates", _giga(sum(counts.values())), ""))
     if paper is not None:
-        rows.append(
-            ("by the paper's own count", _giga(paper.count(recipe, batch)), f"{paper.description}; {paper.published}")
-        )
+        rows.append((paper.said, _giga(paper.count(recipe, batch)), f"{paper.description}; {paper.published}"))
     if speed is not None:
         what = "of the process, libraries included" if speed.device == "cpu" else "allocated on the GPU"
         rows += [

@@ -35,7 +35,10 @@ def count_macs(module: nn.Module, batch: dict[str, torch.Tensor]) -> int | None:
 
 
 def count_macs_by_operator(
-    module: nn.Module, batch: dict[str, torch.Tensor], also: dict[Any, Callable[..., int]] | None = None
+    module: nn.Module,
+    batch: dict[str, torch.Tensor],
+    also: dict[Any, Callable[..., int]] | None = None,
+    part: str = "",
 ) -> dict[str, int] | None:
     """Count as `count_macs`, each operator for itself: "convolution", "deform_conv2d", "correlation" ... -> its share.
 
@@ -44,6 +47,7 @@ def count_macs_by_operator(
         batch: see `count_macs`.
         also: operators that are to be counted beside the usual ones -> twice their multiply-accumulates, from the shapes
             of their arguments and, as `out_shape`, of their result.
+        part: count within this part of the module only, such as "net.depth"; it has to be called, not only used.
     """
     shapes_only, shapes = on_meta(module, batch)
     try:
@@ -51,7 +55,7 @@ def count_macs_by_operator(
             shapes_only(shapes)
     except (NotImplementedError, RuntimeError):  # what torch raises when a value is asked of a tensor that has none
         return None
-    counts = counter.get_flop_counts().get("Global", {})
+    counts = counter.get_flop_counts().get(f"{type(module).__name__}.{part}" if part else "Global", {})
     return {str(operator).rpartition(".")[2]: operations // 2 for operator, operations in counts.items()}
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dualpixel.blocks.pyramid import PyramidExtractor
 from dualpixel.blocks.residual import ConvolutionResidualBlock
 from dualpixel.evaluate.cost import count_macs_by_operator, on_meta
+from dualpixel.nets.dddnet import DDDNet
 from dualpixel.nets.dpanet import DPANet
 from dualpixel.nets.k3dn import K3DN
 
@@ -26,11 +27,15 @@ class PaperCost:
         description: what is counted and what is not.
         published: the paper's figures, in words.
         count: from a module that takes a batch, and a batch.
+        said: what the count is called.
+        parts: parts of the network, by name, that are shown each for itself, too.
     """
 
     description: str
     published: str
     count: Callable[[nn.Module, dict[str, Tensor]], int]
+    said: str = "by the paper's own count"
+    parts: tuple[str, ...] = ()
 
 
 def dpanet_operations(module: nn.Module, batch: dict[str, Tensor]) -> int:
@@ -82,6 +87,23 @@ def k3dn_operations(module: nn.Module, batch: dict[str, Tensor]) -> int:
     return sum(parts.values()) if parts else 0
 
 
+def deblurnet_operations(module: nn.Module, batch: dict[str, Tensor]) -> int:
+    """Count DDDNet as the table of "K3DN" (Yang et al., CVPR 2023) does: multiply-accumulates of `DeblurNet` alone.
+
+    DDDNet's own paper prints neither parameters nor cost. The table's 6.40 M and 1661 G at 1120x1680 leave DepthNet out, which takes more
+    work than DeblurNet does: 2346.7 G.
+
+    Args:
+        module: called with a batch, a recipe around `DDDNet`; left as it is.
+        batch: tensors of the shapes to be counted.
+
+    Returns:
+        Operations of the whole batch.
+    """
+    operators = count_macs_by_operator(module, batch, part="net.deblur")
+    return sum(operators.values()) if operators else 0
+
+
 def _each_value(operations: int, *_: Any, out_shape: Any, **__: Any) -> int:
     # operators of several results have several shapes, the first is that of the values
     shape = out_shape if isinstance(out_shape, torch.Size) else out_shape[0]
@@ -129,6 +151,13 @@ PAPER_COSTS: dict[type[nn.Module], PaperCost] = {
         "with batch normalisations and bilinear enlargements; see dualpixel.evaluate.paper_costs",
         "the paper prints 571 G (Tiny), 1033 G (Lightweight) and 3352 G (Large), which is at 1152x1792",
         k3dn_operations,
+    ),
+    DDDNet: PaperCost(
+        "MACs, DeblurNet only",
+        "K3DN's table prints 6.40 M parameters and 1661 G, which is at 1120x1680; DDDNet's paper prints neither",
+        deblurnet_operations,
+        said="by K3DN's table",
+        parts=("depth", "deblur"),
     ),
 }
 """Class of a network -> how its paper counts."""

@@ -38,8 +38,11 @@ def show(result: Result, path: Path | None) -> None:
         (": predicted blur", MAP_ROWS, [name for metrics in MAP_METRICS.values() for name in metrics]),
     ):
         metrics = [name for name in names if any(prefix + name in result.means[OVERALL] for prefix in rows.values())]
-        if metrics:
-            console().print(_table(title + what, result, rows, metrics))
+        table = _table(title + what, result, rows, metrics)
+        if metrics and (table.row_count or not what):
+            console().print(table)
+        if what and metrics:
+            _say_unknown(result, [prefix + name for prefix in rows.values() for name in metrics])
     macs = (
         f", {result.macs / 1e9:.3f} G multiply-accumulates at {result.macs_size[0]}x{result.macs_size[1]}"
         if result.macs
@@ -49,6 +52,17 @@ def show(result: Result, path: Path | None) -> None:
         print(f"left and right view predicted by {result.views_from['recipe']}, {result.views_from['source']}")
     written = f"written to {path}" if path else "a limited run: no result file is written"
     print(f"{result.parameters:,} parameters{macs}; data {result.fingerprint}; {written}")
+
+
+def _say_unknown(result: Result, columns: Sequence[str]) -> None:
+    """Say why a mean of the maps is empty: one image without a score is enough."""
+    without = [row["key"] for row in result.rows if all(row.get(name) is None for name in columns)]
+    if without:
+        others = f" and {len(without) - 1} more" if len(without) > 1 else ""
+        print(
+            f"predicted blur has no mean: {len(without)} of {len(result.rows)} images have no score ({without[0]}{others}): the data know "
+            "no pixel there, or the prediction is not a number"
+        )
 
 
 def _table(title: str, result: Result, rows: Mapping[str, str], metrics: Sequence[str]) -> Table:

@@ -69,6 +69,15 @@ class VolumeMatching(nn.Module):
         Returns:
             (B, 1, number of shifts, H, W), of either sign.
         """
+        if left.is_cpu and torch.is_autocast_enabled("cpu"):
+            # seen with torch 2.15 on a processor with AMX: the backward pass of 3-D convolutions of few channels in
+            # bfloat16 writes beyond its memory ("double free or corruption"), which ends the process
+            dtype = self.out.weight.dtype
+            with torch.autocast("cpu", enabled=False):
+                return self._match(left.to(dtype), right.to(dtype), shifts)
+        return self._match(left, right, shifts)
+
+    def _match(self, left: Tensor, right: Tensor, shifts: Sequence[int]) -> Tensor:
         skip = self.start[1:](self.start[0](left, right, shifts))
         deep = functional.interpolate(self.down(skip), skip.shape[-3:], mode="trilinear", align_corners=True)
         return self.out(self.enlarge(self.fuse(torch.cat((self.up(deep), skip), dim=1))))
@@ -183,6 +192,8 @@ class DDDNet(nn.Module):
         deblur: the DeblurNet.
         multiple: what height and width must be divisible by.
         options: the arguments above, as plain JSON types; stored beside the weights.
+        silent_options: those that change what is computed, and neither name nor shape of a weight: weights stored with
+            others are refused.
 
     Raises:
         ValueError: an argument is out of range.
@@ -196,6 +207,7 @@ class DDDNet(nn.Module):
     """
 
     multiple = 8
+    silent_options = ("residual", "shifts")
 
     def __init__(self, width: float = 1.0, residual: bool = False, shifts: Sequence[int] = (0, 1, 2, 3)) -> None:
         super().__init__()

@@ -119,6 +119,8 @@ class DPANet(nn.Module):
     Attributes:
         multiple: what height and width should be divisible by; 4 is enough, but then the decoder adds zeros.
         options: the arguments above, as plain JSON types; stored beside the weights.
+        silent_options: those that change what is computed, and neither name nor shape of a weight: weights stored with
+            others are refused.
 
     Raises:
         ValueError: an argument is out of range.
@@ -133,6 +135,7 @@ class DPANet(nn.Module):
     """
 
     multiple = 8
+    silent_options = ("residual", "volume_source", "dam_sequential", "bottleneck_resize")
 
     def __init__(
         self,

@@ -35,6 +35,8 @@ class DPDNet(nn.Module):
     Attributes:
         multiple: what height and width must be divisible by.
         options: the arguments above, as plain JSON types; stored beside the weights.
+        silent_options: those that change what is computed, and neither name nor shape of a weight: weights stored with
+            others are refused.
 
     Raises:
         ValueError: an argument is out of range.
@@ -47,6 +49,7 @@ class DPDNet(nn.Module):
     """
 
     multiple = 16
+    silent_options = ("residual",)
 
     def __init__(
         self,

@@ -80,6 +80,8 @@ class K3DN(nn.Module):
 
     Attributes:
         options: the arguments above, as plain JSON types; stored beside the weights.
+        silent_options: those that change what is computed, and neither name nor shape of a weight: weights stored with
+            others are refused.
 
     Raises:
         ValueError: an argument is out of range.
@@ -91,6 +93,8 @@ class K3DN(nn.Module):
         have. The columns of the cost volume that the published code leaves unwritten are zero. The composition of the
         network for one image is ours: the published code lacks it.
     """
+
+    silent_options = ("residual",)
 
     def __init__(
         self,

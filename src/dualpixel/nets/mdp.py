@@ -47,6 +47,8 @@ class MDP(nn.Module):
         halo: how far outside a square of `multiple` pixels the network looks: 70 pixels up and left, 86 down and right,
             rounded up to `multiple`. `blocks.tiling` computes parts of large images exactly with it.
         options: the arguments above, as plain JSON types; stored beside the weights.
+        silent_options: those that change what is computed, and neither name nor shape of a weight: weights stored with
+            others are refused.
 
     Raises:
         ValueError: an argument is out of range.
@@ -62,6 +64,7 @@ class MDP(nn.Module):
     """
 
     multiple = 16
+    silent_options = ("residual",)
     halo = 96
 
     def __init__(

@@ -27,11 +27,13 @@ class Recipe(LightningModule, ABC):
 
     A batch holds RGB images float32 (B, 3, H, W) in [0, 1] (``left``, ``right``, ``combined``, ``sharp``), maps (B, 1, H, W)
     (``depth`` in metres, ``blur`` as signed radius in pixels, ``disparity`` up to factor and offset), and the lists ``key`` and
-    ``group``. A prediction holds at least ``sharp``. `inputs` are needed always; `targets`, the truth that the loss compares with, in
-    training and validation alone: a test scores what the data have, and takes no loss.
+    ``group``. A prediction holds at least ``sharp``; where it holds ``blur``, scores compare that with the data's as it is, and `predict`
+    writes the signed radius that the recipe's method ``radius`` makes of it, where there is one. `inputs` are needed always; `targets`,
+    the truth that the loss compares with, in training and validation alone: a test scores what the data have, and takes no loss.
 
     Args:
-        net: the network, pure torch. It has the attribute ``options``, its constructor's arguments, stored with its weights.
+        net: the network, pure torch. It has the attributes ``options``, its constructor's arguments, stored with its weights, and
+            ``silent_options``, the names of those that weights may not differ in though they would fit.
         optimizer: makes the optimizer from the parameters; needed for training only.
         scheduler: makes the schedule of the learning rate from the optimizer.
         schedule_interval: whether the schedule advances once an epoch or once a step.
@@ -147,7 +149,7 @@ class Recipe(LightningModule, ABC):
         """Load weights into the network, strictly.
 
         Raises:
-            DualPixelError: unreadable, or of another network.
+            DualPixelError: unreadable, of another network, or of one with other `silent_options`.
         """
         state_dict, metadata = load_weights(Path(path))
         check_channels(metadata, path)

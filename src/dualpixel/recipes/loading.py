@@ -10,7 +10,7 @@ from dualpixel.errors import DualPixelError
 from dualpixel.paths import find
 from dualpixel.recipes.base import Recipe
 from dualpixel.recipes.configuration import check_configuration, our_refusal
-from dualpixel.weights.files import check_channels, load_into, load_weights
+from dualpixel.weights.files import check_channels, load_into, load_weights, stored_options
 
 
 def load(recipe: str, weights: str | Path | None = None, **options: Any) -> Recipe:
@@ -19,7 +19,7 @@ def load(recipe: str, weights: str | Path | None = None, **options: Any) -> Reci
     Args:
         recipe: name of a YAML in ``recipes/``, or the path of one.
         weights: a .safetensors file of ours or a .ckpt; the options stored in it shape the network. None leaves random weights.
-        options: arguments of the network that replace those of the YAML (and of the file).
+        options: arguments of the network that replace those of the YAML (and of the file, but for the network's `silent_options`).
 
     Returns:
         The LightningModule, in eval mode, on the CPU.
@@ -36,7 +36,7 @@ def load(recipe: str, weights: str | Path | None = None, **options: Any) -> Reci
     model = content["model"]
     net = model["init_args"]["net"].setdefault("init_args", {})
     state_dict, metadata = load_weights(Path(weights)) if weights is not None else (None, {})
-    net.update(_stored_options(metadata, weights))
+    net.update(stored_options(metadata, weights))
     net.update(options)
 
     check_configuration(model, f"recipe {recipe}: model")
@@ -67,20 +67,3 @@ def make_recipe(model: dict[str, Any]) -> Recipe:
     parser = ArgumentParser(exit_on_error=False)
     parser.add_subclass_arguments(Recipe, "model")
     return parser.instantiate_classes(parser.parse_object({"model": model})).model
-
-
-def _stored_options(metadata: dict[str, str], weights: str | Path | None) -> dict[str, Any]:
-    """Read the network's options out of a weights file: plain values only, since a class named there would be imported."""
-    try:
-        options = json.loads(metadata.get("options", "{}"))
-    except ValueError:
-        options = None
-    if not isinstance(options, dict) or not all(map(_is_plain, options.values())):
-        raise DualPixelError(f"{weights}: its options are not plain values; get the file again from where you trust it")
-    return options
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float | None) or (
-        isinstance(value, list) and all(isinstance(one, int | float) for one in value)
-    )

@@ -12,7 +12,7 @@ from dualpixel.data.samplers import NOT_COUNTED
 from dualpixel.data.stream import to_stored
 from dualpixel.errors import DualPixelError
 from dualpixel.recipes.outputs import VIEWS, trained_outputs
-from dualpixel.running.blur_maps import BlurFormat, write_blur
+from dualpixel.running.blur_maps import MapFormat, write_blur
 from dualpixel.running.folder import InRunFolder
 
 Write = Literal["sharp", "views", "all"]
@@ -27,18 +27,17 @@ class WritePredictions(InRunFolder):
         write: "sharp" writes NAME.png. "views" writes left/NAME.png and right/NAME.png, and beside them combined/NAME.png, the
             input itself: a folder that every recipe for dual-pixel photographs takes as ``--data.predict_source``. "all" writes
             sharp/NAME.png beside those. On the command line of `predict` plain ``--write views`` is enough.
-        maps: format of the blur that a recipe such as DDDNet predicts, pixels: blur/NAME.npy or .exr (float32), or .png of 16 bits
-            ("png16": round((blur + offset) * scale), the two numbers in blur/maps.json); beside it blur_colour/NAME.png, a picture
-            with a scale bar. "none" writes neither.
+        maps: format of the blur that a recipe such as DDDNet predicts: blur/NAME.npy or .exr (float32), or .png of 16 bits
+            ("png16": round((blur + offset) * scale)); beside it blur_colour/NAME.png, a picture with a scale bar. "none" writes
+            neither. What is written is the signed blur radius in pixels: of a recipe that has a method ``radius`` what this makes
+            of the network's own quantity; blur/maps.json holds the numbers, and those of "png16".
 
     All images of a photograph have 16 bits: an input of 16 bits is written bit for bit; of one of 8 bits each value k becomes
     257 k, which is the same brightness exactly, so that the three can be read together. Predictions are rounded to the nearest of
     16 bits; the protocol ``mdp-views-16bit`` truncates them, as MDP's authors do, so views read from here may be 1 of 65535 brighter.
     """
 
-    def __init__(
-        self, output: Path | None = None, write: Write = "sharp", maps: BlurFormat | Literal["none"] = "npy"
-    ) -> None:
+    def __init__(self, output: Path | None = None, write: Write = "sharp", maps: MapFormat = "npy") -> None:
         super().__init__()
         self.output, self.write, self.maps = output, write, maps
         self.written = 0
@@ -47,7 +46,7 @@ class WritePredictions(InRunFolder):
         """Refuse to write what the recipe does not predict, before anything runs.
 
         Raises:
-            DualPixelError: it does not predict that, or is not trained to.
+            DualPixelError: it does not predict that, or is not trained to; or its radii have one sign and its network two.
         """
         super().setup(trainer, pl_module, stage)
         outputs = trained_outputs(pl_module)
@@ -58,6 +57,11 @@ class WritePredictions(InRunFolder):
                 f"--write {self.write}: {pl_module.name} is trained to predict {' and '.join(outputs) or 'no image'}, not "
                 f"{' and '.join(missing)}; "
                 + (f"give --write {' or '.join(possible)}" if possible else "take another recipe")
+            )
+        if stage == "predict" and self.maps != "none" and getattr(pl_module, "renders_half", False):
+            raise DualPixelError(
+                f"--predictions.maps {self.maps}: the network knows blur of both signs, these settings of {pl_module.name} make radii of "
+                "one: give the configuration that it was trained with, --config runs/RUN/config.yaml, or --predictions.maps none"
             )
 
     def target_folder(self) -> Path:
@@ -80,9 +84,9 @@ class WritePredictions(InRunFolder):
             for name, image in self._files(outputs, batch).items():
                 write_png(self.target_folder() / name / f"{key}.png", to_stored(image[row]))
                 self.written += 1
-            if "blur" in outputs and self.maps != "none":
-                blur = outputs["blur"][row, 0].detach().float().cpu().numpy()
-                write_blur(self.target_folder(), key, blur, self.maps)
+            if "blur" in outputs:
+                blur = _radius(pl_module, outputs["blur"][row, 0].detach().float()).cpu().numpy()
+                write_blur(self.target_folder(), key, blur, self.maps, _origin(pl_module))
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add up what all processes wrote."""
@@ -96,3 +100,18 @@ class WritePredictions(InRunFolder):
             return {"": outputs["sharp"]}
         inputs = {"combined": batch["combined"]} if "combined" in batch else {}
         return {name: outputs[name] for name in NEEDED[self.write]} | inputs
+
+
+def _radius(recipe: LightningModule, blur: Tensor) -> Tensor:
+    """Return the signed blur radius that predicted blur stands for, pixels."""
+    return recipe.radius(blur) if hasattr(recipe, "radius") else blur
+
+
+def _origin(recipe: LightningModule) -> dict[str, Any]:
+    """Return what says how `_radius` made it."""
+    if not hasattr(recipe, "radius"):
+        return {}
+    numbers = {name: getattr(recipe, name) for name in ("reblur_scale", "reblur_offset", "reblur_minimum")}
+    return {
+        "network": "radius = reblur_scale * what the network gives + reblur_offset, not below reblur_minimum"
+    } | numbers

@@ -1,7 +1,9 @@
 """Weight files: safetensors with metadata, written whole or not at all; Lightning checkpoints are read too."""
 
 import hashlib
+import json
 import pickle
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -144,16 +146,17 @@ def check_channels(metadata: Mapping[str, str], source: str | Path) -> None:
 def check_fit(
     module: nn.Module, state_dict: Mapping[str, Tensor], source: str | Path, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Check that the weights are exactly those that the network has, by name and shape.
+    """Check that the weights are exactly those that the network has, by name and shape, and mean the same in it.
 
     Args:
-        module: the network; it may be on the meta device.
+        module: the network; it may be on the meta device. Of its ``options``, those of ``silent_options`` are compared with
+            the file's: they change what the network computes, and neither name nor shape of a weight. All others may differ.
         state_dict: the weights.
         source: where they come from, for the message.
-        metadata: what the file says about itself, for the message.
+        metadata: what the file says about itself; without ``options`` nothing is known of them, and none is compared.
 
     Raises:
-        DualPixelError: names are missing or unexpected, or shapes differ; the first of each is listed.
+        DualPixelError: names are missing or unexpected, or shapes differ; the first of each is listed. Or the options do.
     """
     wanted = module.state_dict()
     missing = [name for name in wanted if name not in state_dict]
@@ -176,6 +179,47 @@ def check_fit(
             f"The file says it is for {says or 'nothing in particular'}; "
             "use that recipe with those options, or the right file."
         )
+    stored, options = stored_options(metadata or {}, source), getattr(module, "options", {})
+    others = [
+        name for name in getattr(module, "silent_options", ()) if name in stored and stored[name] != options[name]
+    ]
+    if others:
+        found = "; ".join(
+            f"{name} is {json.dumps(options[name])}, theirs {json.dumps(stored[name])}" for name in others
+        )
+        given = " ".join(f"--model.net.{name} {shlex.quote(json.dumps(stored[name]))}" for name in others)
+        raise DualPixelError(
+            f"{source}: these weights are of {type(module).__name__} with other options, and would compute nonsense: {found}\n"
+            f"Give {given}, or the configuration that they were trained with."
+        )
+
+
+def stored_options(metadata: Mapping[str, str], source: str | Path) -> dict[str, Any]:
+    """Read a network's options out of what a weights file says about itself.
+
+    Args:
+        metadata: of the file.
+        source: its name, for the message.
+
+    Returns:
+        The options; empty where the file names none.
+
+    Raises:
+        DualPixelError: they are not plain values: a class named there would be imported.
+    """
+    try:
+        options = json.loads(metadata.get("options", "{}"))
+    except ValueError:
+        options = None
+    if not isinstance(options, dict) or not all(map(_is_plain, options.values())):
+        raise DualPixelError(f"{source}: its options are not plain values; get the file again from where you trust it")
+    return options
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float | None) or (
+        isinstance(value, list) and all(isinstance(one, int | float) for one in value)
+    )
 
 
 def load_into(
@@ -187,7 +231,7 @@ def load_into(
         module: the network.
         state_dict: the weights.
         source: where they come from, for the message.
-        metadata: what the file says about itself, for the message.
+        metadata: what the file says about itself, see `check_fit`.
 
     Raises:
         DualPixelError: the weights do not fit; the network is then left as it was.
