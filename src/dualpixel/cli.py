@@ -24,6 +24,7 @@ TOOLS = {
     "adapt": "fine-tune weights on your own dual-pixel photographs, without any truth",
     "convert": "turn an authors' weight file into ours",
     "profile": "parameters, multiply-accumulates, time and memory of a recipe",
+    "leaderboard": "rank results of runs with intervals, beside what papers print",
 }
 
 
@@ -83,6 +84,10 @@ def _run(arguments: list[str]) -> None:
         from dualpixel.commands.profile import run as run_profile
 
         run_profile(arguments[1:])
+    elif command == "leaderboard":
+        from dualpixel.commands.leaderboard import run as run_leaderboard
+
+        run_leaderboard(arguments[1:])
     else:
         raise DualPixelError(f"unknown command {command!r}: {near(command, [*TRAINING, *TOOLS])}")
 
@@ -92,7 +97,7 @@ def overview() -> str:
     lines = ["usage: dualpixel COMMAND ... [--debug]      (python -m src COMMAND ... in a checkout)", ""]
     for title, commands in (("training and evaluation", TRAINING), ("tools", TOOLS)):
         lines.append(f"{title}:")
-        lines += [f"  {name:10} {text}" for name, text in commands.items()]
+        lines += [f"  {name:11} {text}" for name, text in commands.items()]
         lines.append("")
     lines += [
         "first steps:",

@@ -1,0 +1,270 @@
+"""Leaderboards: which results may stand in one table, and in which order.
+
+A table is made of results on the same images by the same protocol: same data set, split, fingerprint, images and protocol. Nothing
+else is ranked together. What papers print of the same data set by the same protocol goes with a table, unranked.
+"""
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dualpixel.errors import DualPixelError
+from dualpixel.evaluate.published import COLUMNS, PublishedRow, published_rows
+from dualpixel.evaluate.result import RESULT, Result, load_result
+from dualpixel.evaluate.sanity import EXACT, check_result
+from dualpixel.evaluate.statistics import Comparison, compare, mean_interval
+from dualpixel.metrics.per_image import OVERALL
+
+RANKED_BY = ("psnr", "views_psnr", "geometric_mean", "abs_rel")
+"""The first of these columns that a table has decides the rank."""
+HIGHER_IS_BETTER = ("psnr", "ssim", "delta1", "delta2", "delta3")
+"""Metrics; of all others the smallest score is the best."""
+INPUT = "input_"
+MOST_COSTS = 10**18
+PUBLISHED_SPLIT = "test"
+"""The split that all papers score."""
+RENDERED = "-optics-"
+"""Stands in the fingerprint of views that were rendered, of the photographs of the set or not."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One result of a leaderboard.
+
+    Args:
+        folder: of its run, resolved.
+        run: name of that, its path where several have the name.
+        result: what was measured.
+    """
+
+    folder: Path
+    run: str
+    result: Result
+
+    def scores(self, column: str, group: str = OVERALL) -> float | None:
+        """Return a mean, None where there is none."""
+        return self.result.means.get(group, {}).get(column)
+
+    def per_image(self, column: str, keys: Sequence[str]) -> list[float]:
+        """Return the scores of images in the order of `keys`, in a column that has a mean."""
+        of_image = {row["key"]: row[column] for row in self.result.rows}
+        return [of_image[key] for key in keys]
+
+
+@dataclass(frozen=True)
+class Row:
+    """An entry in a table.
+
+    Args:
+        entry: the result.
+        rank: its place by the ranking column, equal scores share one; None without such a score.
+        interval: 95 % bootstrap interval of that score; None where a single image has no spread.
+        comparison: with the entry that others are compared with, by the same column.
+    """
+
+    entry: Entry
+    rank: int | None = None
+    interval: tuple[float, float] | None = None
+    comparison: Comparison | None = None
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """One table.
+
+    Args:
+        entries: results on the same images by the same protocol, in any order.
+        against: the one of them that others are compared with; None for no comparison.
+    """
+
+    entries: list[Entry]
+    against: Entry | None = None
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The entries with what is said about each, the best first; those without a score in the ranking column last."""
+        column = self.ranked_by
+        known = [one for one in self.entries if column and one.scores(column) is not None]
+        if not known:
+            return [Row(one) for one in self.entries]
+        sign = -1 if column.endswith(HIGHER_IS_BETTER) else 1
+        known.sort(key=lambda one: (sign * one.scores(column), one.run))
+        ranks = [1]
+        for place, (before, one) in enumerate(pairwise(known), 2):
+            ranks.append(ranks[-1] if one.scores(column) == before.scores(column) else place)
+        keys = sorted(row["key"] for row in self.about.rows)
+        intervals: list[Any] = [None] * len(known)
+        comparisons: list[Any] = [None] * len(known)
+        if len(keys) > 1:
+            table = np.array([one.per_image(column, keys) for one in known])
+            intervals = [(float(low), float(high)) for low, high in mean_interval(table)]
+            if self.against in known:
+                comparisons = list(compare(table, table[known.index(self.against)]))
+                comparisons[known.index(self.against)] = None
+        rows = [Row(*one) for one in zip(known, ranks, intervals, comparisons, strict=True)]
+        return rows + [Row(one) for one in self.entries if one.scores(column) is None]
+
+    @property
+    def about(self) -> Result:
+        """A result that says what all of them were measured on."""
+        return self.entries[0].result
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """The scores that any entry has; those of the input are a row of their own."""
+        return [name for name in COLUMNS if not name.startswith(INPUT) and self._has(name)]
+
+    @cached_property
+    def ranked_by(self) -> str | None:
+        """The column that decides."""
+        return next((name for name in RANKED_BY if self._has(name)), None)
+
+    @cached_property
+    def groups(self) -> dict[str, int]:
+        """Group -> number of images, where there are several."""
+        names = [row["group"] for row in self.about.rows if row["group"]]
+        counts = {name: names.count(name) for name in dict.fromkeys(names)}
+        return counts if len(counts) > 1 else {}
+
+    @cached_property
+    def inputs(self) -> dict[str, dict[str, float]]:
+        """Group -> column -> score of the unprocessed input in the place of the output, from the first entry that has it."""
+        found: dict[str, dict[str, float]] = {}
+        for group in (OVERALL, *self.groups):
+            for name in self.columns:
+                known = (one.scores(INPUT + name, group) for one in self.entries)
+                score = next((value for value in known if value is not None), None)
+                if score is not None:
+                    found.setdefault(group, {})[name] = score
+        return found
+
+    @cached_property
+    def published(self) -> list[PublishedRow]:
+        """What papers print of this data set by this protocol; nothing beside a part of it, or rendered views."""
+        about = self.about
+        whole = about.complete and about.split == PUBLISHED_SPLIT and RENDERED not in about.fingerprint
+        rows = self._printed() if whole else []
+        return [row for row in rows if row.protocol == about.protocol and {*self.columns} & {*row.means[OVERALL]}]
+
+    @cached_property
+    def not_shown(self) -> dict[str, int]:
+        """Protocol, or "another or unknown protocol" -> how many published rows of this data set do not stand here."""
+        shown = {id(row) for row in self.published}
+        names = [row.protocol or "another or unknown protocol" for row in self._printed() if id(row) not in shown]
+        return {name: names.count(name) for name in sorted({*names})}
+
+    def _printed(self) -> list[PublishedRow]:
+        return [row for row in published_rows(self.about.dataset) if row.means.get(OVERALL)]
+
+    def _has(self, column: str) -> bool:
+        return any(one.scores(column) is not None for one in self.entries)
+
+
+def find_results(paths: Iterable[Path]) -> list[Path]:
+    """Return the result files of folders of runs, of runs, and those that are named themselves; each once, sorted."""
+    found: dict[Path, Path] = {}
+    for path in paths:
+        below = f"results/*/*/{RESULT}"
+        files = [path] if path.is_file() else [*path.glob(below), *path.glob(f"*/{below}")]
+        found |= {file.resolve(): file for file in files}
+    return sorted(found.values())
+
+
+def collect(files: Iterable[Path]) -> tuple[list[Entry], list[str]]:
+    """Read results.
+
+    Args:
+        files: as `find_results` returns them.
+
+    Returns:
+        The entries; and a line for each file that is no result or that `dualpixel.evaluate.sanity` refuses.
+    """
+    entries, left_out = [], []
+    for file in files:
+        try:
+            result = _checked(load_result(file), file)
+        except (DualPixelError, OverflowError) as error:  # whole numbers of a file may be too large for a float
+            said = " ".join(str(error).split())
+            left_out.append(said if str(file) in said else f"{file}: {said}")
+            continue
+        folder = run_of(file)
+        entries.append(Entry(folder, folder.name, result))
+    folders: dict[str, set[Path]] = {}
+    for one in entries:
+        folders.setdefault(one.run, set()).add(one.folder)
+    return [
+        replace(one, run=os.path.relpath(one.folder)) if len(folders[one.run]) > 1 else one for one in entries
+    ], left_out
+
+
+def run_of(file: Path) -> Path:
+    """Return the folder of the run that a result belongs to; for a file taken out of its run a path of its own."""
+    parents = file.resolve().parents
+    if len(parents) > 3 and parents[2].name == "results":
+        return parents[3]
+    return parents[0] if file.name == RESULT else file.resolve().with_suffix("")
+
+
+def leaderboards(entries: Iterable[Entry], against: Path | None = None) -> list[Leaderboard]:
+    """Put results into tables, sorted by data set, split, protocol and fingerprint.
+
+    Args:
+        entries: all results.
+        against: resolved folder of the run that others are compared with, in the tables where it stands.
+    """
+    tables: dict[tuple[Any, ...], list[Entry]] = {}
+    for one in entries:
+        result = one.result
+        images = tuple(sorted(row["key"] for row in result.rows))
+        about = (result.dataset, result.split, result.protocol, result.fingerprint, result.complete, images)
+        tables.setdefault(about, []).append(one)
+    made = []
+    for about in sorted(tables):
+        base = next((one for one in tables[about] if one.folder == against), None)
+        made.append(Leaderboard(tables[about], base))
+    return made
+
+
+def _checked(result: Result, file: Path) -> Result:
+    """Return a result with plain numbers, infinite ones as such; refuse what cannot have been measured."""
+    for row in result.rows:
+        if not isinstance(row.get("key"), str) or not isinstance(row.get("group"), str):
+            raise DualPixelError(f"{file}: a row without key and group; run `test` again")
+    keys = {row["key"] for row in result.rows}
+    if not keys or len(keys) < len(result.rows) or OVERALL not in result.means:
+        raise DualPixelError(f"{file}: no images, an image that stands twice, or no overall mean; run `test` again")
+    if max(result.parameters, result.macs or 0) > MOST_COSTS:
+        raise DualPixelError(f"{file}: no network has so many parameters or multiply-accumulates; run `test` again")
+    rows = [{**row, **_numbers(row, file)} for row in result.rows]
+    means = {group: _numbers(values, file) for group, values in result.means.items()}
+    result = replace(result, rows=rows, means=means)
+    check_result(result)
+    for column, mean in means[OVERALL].items():
+        if mean is not None and not _is_mean(mean, [row.get(column) for row in rows]):
+            raise DualPixelError(f"{file}: overall {column} is not the mean of the images; run `test` again")
+    return result
+
+
+def _is_mean(mean: float, values: Sequence[float | None]) -> bool:
+    if any(value is None or not math.isfinite(value) for value in values):
+        return False
+    return abs(math.fsum(values) / len(values) - mean) <= EXACT * abs(mean)
+
+
+def _numbers(values: Mapping[str, Any], file: Path) -> dict[str, float | None]:
+    """Return the known columns; what is no number in them is refused, but for infinity, which JSON has no sign for."""
+    found: dict[str, float | None] = {}
+    for column in COLUMNS:
+        value = values.get(column)
+        if value is not None and value != "inf" and type(value) not in (int, float):
+            raise DualPixelError(f"{file}: {column} is {ascii(value)[:80]}, not a number; run `test` again")
+        if column in values:
+            found[column] = None if value is None else float(value)
+    return found

@@ -1,0 +1,98 @@
+import subprocess
+import sys
+
+import pytest
+from command_line import TOP, refused
+from made_results import made_result, photographs, save
+
+from dualpixel.cli import main
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    """The working folder has two runs."""
+    monkeypatch.chdir(tmp_path)
+    for run, psnr in (("dpdnet-dpdd-1", 24.5), ("k3dn-dpdd-1", 26.0)):
+        save(tmp_path / "runs", run, photographs(psnr, seed=len(run), recipe=run.split("-")[0]))
+    return tmp_path / "runs"
+
+
+def test_the_table_is_printed_and_written(capsys, runs):
+    main(["leaderboard", "--out", "tables/board.md", "--against", "dpdnet-dpdd-1"])
+    said = capsys.readouterr()
+    rows = [line for line in said.out.splitlines() if line.startswith(("│    1", "│    2", "│    –"))]
+    assert [line.split("│")[2].strip() for line in rows] == ["k3dn", "dpdnet", "unprocessed"]
+    assert "not measured here" in said.out and "ECCV 2020" in said.out and "that are not shown here" in said.out
+    assert said.out.rstrip().endswith("written to tables/board.md") and not said.err
+    text = (runs.parent / "tables" / "board.md").read_text(encoding="utf-8")
+    ranked = [line for line in text.splitlines() if line.startswith(("| 1 |", "| 2 |"))]
+    assert [line.split("|")[3].strip() for line in ranked] == ["k3dn-dpdd-1", "dpdnet-dpdd-1"]
+    assert "against dpdnet-dpdd-1" in text and "### indoor, 38 images" in text
+    assert [path.name for path in (runs.parent / "tables").iterdir()] == ["board.md"]
+    main(["leaderboard", "--out", "again.md", "--against", "runs/dpdnet-dpdd-1"])
+    assert (runs.parent / "again.md").read_text(encoding="utf-8") == text
+
+
+def test_runs_are_named_by_path_or_name(capsys, runs):
+    for name in ("k3dn-dpdd-1", "runs/k3dn-dpdd-1", str(next(runs.glob("k3dn*/results/*/*/result.json")))):
+        main(["leaderboard", name])
+        shown = capsys.readouterr().out
+        assert "k3dn-dpdd-1" in shown and "dpdnet-dpdd-1" not in shown
+    main(["leaderboard", "k3dn-dpdd-1", "--against", "dpdnet-dpdd-1"])  # what is compared with need not be named twice
+    assert "dpdnet-dpdd-1" in capsys.readouterr().out
+
+
+def test_what_cannot_be_shown_is_said_in_a_line(capsys, runs):
+    save(runs, "wrong", made_result({"psnr": [130.0]}, [""]))
+    main(["leaderboard", "--out", "board.md"])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("left out: ") and "runs/wrong" in line and "outside of 0 to 120" in line
+    assert "outside of 0 to 120" in (runs.parent / "board.md").read_text().partition("## Left out")[2]
+    assert "none of 1 results can be shown" in refused(capsys, "leaderboard", "wrong")
+
+
+def test_misspelt_names_get_near_matches(capsys, runs):
+    assert "did you mean 'k3dn-dpdd-1'" in refused(capsys, "leaderboard", "k3dn-dpd-1")
+    assert "did you mean 'runs/k3dn-dpdd-1'" in refused(capsys, "leaderboard", "runs/k3dn-dpdd1")
+    against = refused(capsys, "leaderboard", "--against", "dpdnet-dpd-1")
+    assert against.startswith("error: --against dpdnet-dpd-1: no such run") and "'dpdnet-dpdd-1'" in against
+    assert "did you mean 'leaderboard'" in refused(capsys, "leaderbord")
+    assert "--agenst" in refused(capsys, "leaderboard", "--agenst", "k3dn-dpdd-1")
+
+
+def test_runs_without_results_are_told_in_a_line(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "no folder 'runs' here" in refused(capsys, "leaderboard")
+    (tmp_path / "runs" / "new").mkdir(parents=True)
+    message = refused(capsys, "leaderboard", "--out", "board.md")
+    assert message == "error: no results in runs: `test` writes them" and not (tmp_path / "board.md").exists()
+
+
+def test_a_run_without_results_cannot_be_compared_with(capsys, runs):
+    (runs / "k3dn-dpdd-2").mkdir()
+    said = refused(capsys, "leaderboard", "--against", "k3dn-dpdd-2")
+    assert "no result of this run; did you mean 'k3dn-dpdd-1'" in said
+
+
+@pytest.mark.parametrize("out", ["board.html", "board", "runs", "folder.md"])
+def test_only_markdown_is_written(capsys, runs, out):
+    (runs.parent / "folder.md").mkdir()
+    assert f"--out {out}: name a Markdown file" in refused(capsys, "leaderboard", "--out", out)
+
+
+def test_a_file_that_cannot_be_written_is_told(capsys, runs):
+    (runs.parent / "taken").write_text("")
+    assert "--out taken/board.md: cannot be written" in refused(capsys, "leaderboard", "--out", "taken/board.md")
+
+
+def test_help_and_an_empty_folder_do_not_import_torch(tmp_path):
+    code = (
+        f"import os, sys; sys.path.insert(0, 'src')\n"
+        f"from dualpixel.cli import main\n"
+        f"for words in (['--help'], [{str(tmp_path)!r} + '/missing']):\n"
+        "    try:\n        main(['leaderboard', *words])\n"
+        "    except SystemExit as stopped:\n        assert 'torch' not in sys.modules, words"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "--against" in done.stdout and "no such run or folder" in done.stderr
