@@ -69,10 +69,16 @@ def locked(folder: Path, name: str = ".lock", shared: bool = False) -> Iterator[
         shared: with all others who want it shared; those who want it alone wait.
 
     Raises:
-        DualPixelError: the file is a link.
+        DualPixelError: the file is a link, or the folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with _lock_file(folder / name) as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        held = _lock_file(folder / name)
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+            raise
+        raise DualPixelError(f"{folder} cannot be written to ({error.strerror}); name another folder") from None
+    with held as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         except OSError as error:

@@ -1,6 +1,7 @@
 """Where recipes, cards and shards are found: the working folder first, then the checkout, then the installed package."""
 
 import os
+import re
 from pathlib import Path
 
 from dualpixel.errors import DualPixelError
@@ -56,21 +57,32 @@ def find(kind: str, name: str | Path) -> Path:
     raise DualPixelError(f"no {what} {str(name)!r}: {near(wanted, names)}")
 
 
+def local_folder(name: str | Path) -> Path:
+    """Return a folder or file of this machine; ``~`` is the user's, where no shell has said so before.
+
+    Raises:
+        DualPixelError: the address of a server.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", str(name)):  # a Path makes one slash of two
+        raise DualPixelError(f"{name}: an address, where a folder of this machine is needed")
+    return Path(name).expanduser()
+
+
 def shards_home() -> Path:
     """Return the folder that holds prepared data sets: $DUALPIXEL_SHARDS, else ``shards`` in the working folder.
 
     Raises:
         DualPixelError: the variable holds the address of a server, where nothing can be prepared.
     """
-    home = os.environ.get(SHARDS_VARIABLE, "shards")
+    home = os.environ.get(SHARDS_VARIABLE) or "shards"
     if "://" in home:
         raise DualPixelError(
             f"${SHARDS_VARIABLE} is the address {home}, from where sets are only read; name a folder by --out"
         )
-    return Path(home)
+    return local_folder(home)
 
 
 def cache_home() -> Path:
     """Return the folder for what can be fetched again: $DUALPIXEL_CACHE, else ``dualpixel`` in the user's cache folder."""
     users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("DUALPIXEL_CACHE") or users / "dualpixel")
+    return local_folder(os.environ.get("DUALPIXEL_CACHE") or users / "dualpixel")

@@ -1,4 +1,4 @@
-"""What `data show` says of a set and of what is prepared of it."""
+"""What `data show` says of a set and of what is prepared of it, and what `data preview` draws."""
 
 import shutil
 
@@ -48,3 +48,11 @@ def test_show_says_that_tars_were_made_elsewhere(small_shards, small_card, tmp_p
     main(["data", "index", str(folder), "--card", str(small_card), "--window", "48"])
     said = shown(capsys, small_card)
     assert "uint16, windows of 48, overlap 0, discard 0; 1 shard of npy, 0.00 GB, made elsewhere" in said
+
+
+def test_preview_draws_the_first_split_that_is_prepared(small_shards, small_card, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("DUALPIXEL_SHARDS", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(small_shards / "test", tmp_path / "dpdd_small" / "test")
+    main(["data", "preview", str(small_card), "--count", "1"])
+    assert capsys.readouterr().out.splitlines()[0] == "previews/dpdd_small-test.png"

@@ -104,6 +104,13 @@ def test_a_scene_without_its_sharp_image_is_named(source, card, tmp_path):
         get_reader(get_card(card), copy).scenes("train")
 
 
+def test_two_sharp_images_of_one_name_are_not_mixed_up(source, card, tmp_path):
+    twice = shutil.copytree(source, tmp_path / "twice")
+    shutil.copytree(twice / "LFDOF/train_data", twice / "more/LFDOF/train_data")
+    with pytest.raises(DualPixelError, match="small train: two sharp images are called IMG_1, .*--source"):
+        get_reader(get_card(card), twice).scenes("train")
+
+
 def test_the_commands_say_what_there_is(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "400")
     main(["data", "show", "lfdof"])

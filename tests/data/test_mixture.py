@@ -473,3 +473,17 @@ def test_a_run_on_two_sets_that_is_stopped_ends_with_the_weights_of_one_that_is_
     assert whole["global_step"] == stopped["global_step"] == 21
     assert whole["state_dict"].keys() == stopped["state_dict"].keys()
     assert all(torch.equal(value, stopped["state_dict"][name]) for name, value in whole["state_dict"].items())
+
+
+def test_a_later_list_takes_nothing_from_an_earlier_one(tmp_path, capsys):
+    first, second = tmp_path / "first.yaml", tmp_path / "second.yaml"
+    first.write_text(
+        yaml.safe_dump({"data": {"init_args": {"mix": [{"dataset": "rdpd", "weight": 0.5, "root": "oth"}]}}})
+    )
+    second.write_text(yaml.safe_dump({"data": {"init_args": {"mix": [{"dataset": "dldp"}]}}}))
+    recipe = ["fit", "--config", str(TOP / "recipes/dpdnet.yaml"), "--config", str(first)]
+    for later in (["--config", str(second)], ["--data.mix", "[{dataset: dldp}]"]):
+        with pytest.raises(SystemExit):
+            main([*recipe, *later, "--print_config"])
+        printed = yaml.safe_load(capsys.readouterr().out)
+        assert printed["data"]["init_args"]["mix"] == [{"dataset": "dldp", "weight": None, "root": None}]

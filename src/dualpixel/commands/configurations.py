@@ -1,9 +1,11 @@
 """Configuration files of a command: found by name, checked key by key, and errors of the parser put into words."""
 
+import json
 import re
 from argparse import ArgumentError
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,22 @@ def check_settings(arguments: list[str]) -> dict[str, Any]:
         if isinstance(content, dict):
             check_arguments(find_class(class_path, where), content, f"{where}: {section}")
     return merged
+
+
+def last_lists(settings: dict[str, Any]) -> list[str]:
+    """Return options that repeat the lists of data sets, every key of an entry given.
+
+    The parser lays a later list over an earlier one entry by entry, so that a set would get the weight or the root of another one.
+
+    Args:
+        settings: of `check_settings`.
+    """
+    from dualpixel.data.mixture import MixedSet  # torch, which a wrong option need not wait for
+
+    arguments = (settings.get("data") or {}).get("init_args") or {}
+    empty = {one.name: None for one in fields(MixedSet)}
+    listed = arguments.get("mix")
+    return ["--data.mix", json.dumps([{**empty, **one} for one in listed])] if listed else []
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dualpixel.data.index import Index, has_index, load_index
 from dualpixel.data.registry import card_names, get_card
 from dualpixel.data.remote import prepared_root
 from dualpixel.errors import DualPixelError
-from dualpixel.paths import SHARDS_VARIABLE
+from dualpixel.paths import SHARDS_VARIABLE, local_folder
 from dualpixel.terminal import console
 
 
@@ -166,6 +166,7 @@ def index(
     from dualpixel.data.joining import is_in_parts, join
 
     rule = WindowRule(window, overlap, discard) if window else None
+    folder = local_folder(folder)
     if is_in_parts(folder):
         if card or rule:
             raise DualPixelError(
@@ -217,7 +218,7 @@ def preview(
 
     Args:
         name: a card's name or path.
-        split: which split; by default the first.
+        split: which split; by default the first that is prepared.
         out: the PNG; by default previews/NAME-SPLIT.png.
         count: how many scenes, evenly spread over the split.
         root: where the splits lie, a folder or the address of one; by default $DUALPIXEL_SHARDS/NAME, else shards/NAME.
@@ -227,9 +228,10 @@ def preview(
     from dualpixel.data.reading import PreparedSplit
 
     card = get_card(name)
-    split = split or next(iter(card.splits))
+    home = prepared_root(card.name, root)
+    split = split or next((one for one in card.splits if has_index(home / one)), next(iter(card.splits)))
     card.split(split)
-    folder = prepared_root(card.name, root) / split
+    folder = home / split
     if not has_index(folder):
         raise DualPixelError(f"{card.name} {split} is not prepared in {folder}; {card.how_to_get()}")
     out = out or Path("previews") / f"{card.name}-{split}.png"

@@ -12,7 +12,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
 from dualpixel.commands.arguments import spell_out
-from dualpixel.commands.configurations import check_settings, explained, resolve_names
+from dualpixel.commands.configurations import check_settings, explained, last_lists, resolve_names
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.report import best_validation
 from dualpixel.evaluate.scores import Scores
@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> None:
     arguments = resolve_names(arguments)
     if arguments[0] == "predict":
         arguments = spell_out(arguments, {"--inspect": "--inspect.enabled", "--write": "--predictions.write"})
-    check_settings(arguments)
+    arguments += last_lists(check_settings(arguments))
     if "--ckpt_path" in arguments[:-1]:  # before Lightning opens it to look for hyper-parameters
         check_checkpoint(arguments[arguments.index("--ckpt_path") + 1])
     with explained():

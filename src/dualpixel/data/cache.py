@@ -25,7 +25,7 @@ import torch
 from dualpixel.data.remote import RemoteShard, fetch
 from dualpixel.errors import DualPixelError
 from dualpixel.files import locked, sha256
-from dualpixel.paths import cache_home
+from dualpixel.paths import cache_home, local_folder
 
 GIGABYTE = 10**9
 PATIENCE_SECONDS = 120.0
@@ -59,7 +59,7 @@ class ShardCache:
     def __init__(self, folder: Path | None = None, gigabytes: float = 50.0) -> None:
         if not gigabytes > 0:
             raise DualPixelError(f"data.cache_gigabytes {gigabytes}: must be positive")
-        self.folder = Path(folder) if folder else cache_home() / "shards"
+        self.folder = local_folder(folder) if folder else cache_home() / "shards"
         self.bound = round(gigabytes * GIGABYTE)
         self.leader: Any = None
         # shared with the processes of a loader; changed under the folder's lock

@@ -28,7 +28,7 @@ from dualpixel.data.split_job import (
 )
 from dualpixel.errors import DualPixelError
 from dualpixel.files import locked, remove_left_overs
-from dualpixel.paths import shards_home
+from dualpixel.paths import local_folder, shards_home
 from dualpixel.terminal import progress
 
 
@@ -61,8 +61,8 @@ def prepare(
     Raises:
         DualPixelError: a file is missing, unreadable or of another depth or size; the folder holds shards made otherwise; no room.
     """
-    out = Path(out) if out else shards_home() / card.name
-    source = Path(source) if source else None
+    out = local_folder(out) if out else shards_home() / card.name
+    source = local_folder(source) if source else None
     if source is None and not card.generated and card.available:
         raise DualPixelError(f"data prepare {card.name} needs --source FOLDER; {card.how_to_get()}")
     processes = how_many(processes)

@@ -14,7 +14,7 @@ from dualpixel.data.requests import BLOCK, PROTOCOLS, Interrupted, ask
 from dualpixel.errors import DualPixelError
 from dualpixel.files import JSON_BYTES, parse_json
 from dualpixel.hints import near
-from dualpixel.paths import SHARDS_VARIABLE, shards_home
+from dualpixel.paths import SHARDS_VARIABLE, local_folder, shards_home
 
 TRIES = 6
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -87,7 +87,7 @@ def as_folder(root: str | Path | RemoteFolder) -> Folder:
     """
     if isinstance(root, RemoteFolder):
         return root
-    return RemoteFolder(str(root)) if "://" in str(root) else Path(root)
+    return RemoteFolder(str(root)) if "://" in str(root) else local_folder(root)
 
 
 def prepared_root(name: str, root: str | Path | None = None) -> Folder:

@@ -178,6 +178,12 @@ class FoldersReader(Reader):
     ) -> dict[str, list[File]]:
         """Return the files with those of the shared field repeated for every scene that they serve."""
         by_name = {file.stem: file for file in files[shared]}
+        for file in files[shared]:
+            if by_name[file.stem] is not file:
+                raise DualPixelError(
+                    f"{self.card.name} {split}: two {shared} images are called {file.stem}, {file} and {by_name[file.stem]}; "
+                    "name the folder of one copy by --source"
+                )
         for file in files[key_field]:
             if file.parent.name not in by_name:
                 raise DualPixelError(
