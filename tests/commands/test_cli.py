@@ -142,6 +142,6 @@ def test_tars_of_others_get_an_index_by_one_command(tmp_path, capsys, small_shar
     folder.mkdir(parents=True)
     shutil.copy(next((small_shards / "train").glob("*.tar")), folder)
     main(["data", "index", str(folder), "--window", "64", "--overlap", "0.5", "--discard", "0.3"])
-    assert "4 scenes in 1 shards, fields left, right, combined, sharp" in capsys.readouterr().out
+    assert "4 scenes in 1 shard, fields left, right, combined, sharp" in capsys.readouterr().out
     assert load_index(folder).preparation["windows"] == {"size": 64, "overlap": 0.5, "discard": 0.3}
     assert "no .tar files" in refused(capsys, "data", "index", str(tmp_path))

@@ -1,5 +1,6 @@
 """What `data show` says of a set and of what is prepared of it, and what `data preview` draws."""
 
+import shlex
 import shutil
 
 from command_line import main
@@ -56,3 +57,18 @@ def test_preview_draws_the_first_split_that_is_prepared(small_shards, small_card
     shutil.copytree(small_shards / "test", tmp_path / "dpdd_small" / "test")
     main(["data", "preview", str(small_card), "--count", "1"])
     assert capsys.readouterr().out.splitlines()[0] == "previews/dpdd_small-test.png"
+
+
+def test_a_suggested_command_works_where_names_hold_spaces(tmp_path, capsys):
+    source, card = make_dpdd_folder(tmp_path / "source"), write_card(tmp_path / "my set.yaml", name="mine")
+    out = tmp_path / "out put"
+    main(
+        ["data", "prepare", str(card), "--source", str(source), "--out", str(out), "--processes", "1", "--part", "1/1"]
+    )
+    command = capsys.readouterr().out.splitlines()[-1].rpartition("python -m src ")[2]
+    main(shlex.split(command))
+    assert capsys.readouterr().out.count("scenes in 1 shard,") == 3
+    main(["data", "prepare", str(card), "--source", str(source), "--out", str(out), "--processes", "1"])
+    command = capsys.readouterr().out.splitlines()[-1].rpartition("look at it: dualpixel ")[2]
+    main([*shlex.split(command), "--count", "1", "--out", str(tmp_path / "sheet.png")])
+    assert (tmp_path / "sheet.png").is_file()

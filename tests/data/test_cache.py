@@ -237,3 +237,70 @@ def test_processes_that_fight_for_a_small_folder_keep_to_its_bound_and_read_righ
     assert 0 < largest <= 3 * shard_bytes(tiny)
     assert found[0][0] == found[1][0]
     assert sum(fetched for _, fetched in found) > 12  # there was a fight
+
+
+def refuse(number):
+    def refused(*arguments, **options):
+        raise OSError(number, os.strerror(number))
+
+    return refused
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EROFS])
+def test_shards_of_a_cache_that_may_only_be_read_are_used_after_hashing(server, tmp_path, monkeypatch, number):
+    split, cache = opened(server, tmp_path)
+    whole, piece = read(split, 0), split.shards.pieces[0]
+    path = cache._path(piece)
+    os.utime(path, (1, 1))  # the mark is lost, so the bytes are what counts
+    hashed = []
+    monkeypatch.setattr(caching, "sha256", lambda file: hashed.append(file) or piece.sha256)
+    monkeypatch.setattr(caching.os, "utime", refuse(number))
+    monkeypatch.setattr(caching, "locked", refuse(number))
+    cache.touch(piece)
+    assert [read(split, 0), read(split, 0)] == [whole, whole] and hashed == [path, path]
+    assert path.stat().st_mtime == 1 and (cache.waits, cache.fetched) == (1, 1)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
+def test_what_a_cache_that_may_only_be_read_lacks_is_one_message(server, tmp_path, monkeypatch, number):
+    split, cache = opened(server, tmp_path)
+    monkeypatch.setattr(caching, "locked", refuse(number))
+    said = rf"the cache .* cannot hold it \({os.strerror(number)}\); a cache is one user's: make it yours, or name another data.cache"
+    with pytest.raises(DualPixelError, match=rf"{said} \(for the sample train-004\)$"):
+        read(split, 2)
+    with pytest.raises(DualPixelError, match=f"{said}$"):
+        cache.fetch(split.shards.pieces[2], wait=False)
+
+
+def test_a_shard_that_may_not_be_opened_is_one_message(server, tmp_path, monkeypatch):
+    split, _ = opened(server, tmp_path)
+    read(split, 0)
+    monkeypatch.setattr(caching.Path, "open", refuse(errno.EACCES))
+    with pytest.raises(DualPixelError, match="Permission denied.*a cache is one user's.*for the sample train-000"):
+        read(split, 0)
+
+
+def test_another_user_reads_what_there_is_and_is_told_what_is_not(server, tmp_path, monkeypatch):
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user")
+    monkeypatch.chdir(tmp_path)  # whose parents the other may not enter
+    tmp_path.chmod(0o755)
+    split, cache = opened(server, "cache")
+    whole = read(split, 0)
+    out = os.open(tmp_path / "said", os.O_CREAT | os.O_RDWR)
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setuid(65534)
+            cache.touch(split.shards.pieces[0])
+            here = read(split, 0)
+            try:
+                read(split, 1)
+            except DualPixelError as fault:
+                os.write(out, f"{here} {fault}".encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(out)
+    said = (tmp_path / "said").read_text()
+    assert said.startswith(f"{whole} {server.url}") and "a cache is one user's" in said and "train-002" in said

@@ -1,3 +1,6 @@
+import pickle
+from dataclasses import asdict
+
 import pytest
 import yaml
 from scenes import write_card
@@ -91,3 +94,17 @@ def test_yaml_tags_are_not_executed(tmp_path):
 
 def test_a_card_may_lie_anywhere(small_card):
     assert isinstance(get_card(small_card), Card)
+
+
+def test_a_suggested_command_names_a_card_as_it_can_be_found(tmp_path):
+    card = get_card(write_card(tmp_path / "my set.yaml", name="mine"))
+    assert f"data prepare '{tmp_path}/my set.yaml' --source FOLDER" in card.how_to_get()
+    assert f"`data show '{tmp_path}/my set.yaml'`" in card.how_to_get()
+    assert "data prepare dpdd --source FOLDER" in get_card("dpdd").how_to_get()
+    assert pickle.loads(pickle.dumps(card)).argument == card.argument  # as worker processes get it
+    assert "origin" not in asdict(card) and Card.origin is None
+
+
+def test_a_card_cannot_say_where_it_lies(tmp_path):
+    with pytest.raises(DualPixelError, match="unknown key 'origin'"):
+        load_card(write_card(tmp_path / "set.yaml", origin="/elsewhere"))

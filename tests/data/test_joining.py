@@ -93,7 +93,10 @@ def test_the_index_names_parts_that_are_missing_or_unfinished(write, capsys):
     out = write(Part(1, 3))
     first = [f"{name}: {shards} of" for name, shards in (("test", 2), ("train", 1), ("val", 1))]
     message = refused(capsys, "data", "index", str(out))
-    assert "parts 2/3, 3/3 are missing" in message and "`data prepare dpdd_small --part 2/3` and so on" in message
+    assert (
+        "parts 2/3, 3/3 are missing" in message
+        and "run `data prepare` as before with --part 2/3 and so on, then" in message
+    )
     assert all(one in message for one in first) and "test: 2 of 3 shards, 3 of 5 scenes" in message
     write(Part(3, 3))
     write(Part(2, 3))
@@ -101,6 +104,17 @@ def test_the_index_names_parts_that_are_missing_or_unfinished(write, capsys):
     with pytest.raises(DualPixelError, match=r"part 3/3 is unfinished \(missing: test: 1 of 3 shards, 1 of 5 scenes\)"):
         join(out)
     assert not list(out.rglob(INDEX))
+
+
+def test_a_shard_that_goes_away_before_the_index_is_named(write):
+    split = PlannedSplit.load(write(Part(1, 1)) / "test")
+    split.shard(1).unlink()
+    with pytest.raises(DualPixelError, match="test-000001.tar is not written; prepare the set again, as before"):
+        split.finish()
+    with pytest.raises(
+        DualPixelError, match=r"is not complete \(missing: test: 1 of 3 .*\); prepare it again, as before"
+    ):
+        join(split.folder)
 
 
 def test_many_missing_parts_are_not_all_listed(write, capsys):

@@ -157,7 +157,7 @@ def test_a_set_has_an_order_of_its_own_whatever_is_mixed_with_it():
 
 @given(
     names=st.sampled_from([("other",), ("other", "third"), ("third", "other")]),
-    weights=st.sampled_from([(), (0.5, 1.5), (3.0, 0.25)]),
+    weights=st.sampled_from([(), (0.5, 1.5), (3.0, 0.5)]),
     place=st.sampled_from(["local", "http", "both"]),
     world=st.sampled_from([1, 2, 4]),
     times=st.integers(1, 3),
@@ -347,6 +347,12 @@ def test_sets_that_do_not_go_together_are_refused_before_the_first_batch(sets, s
         mixed(sets, ("third",), (0.001,), samples_per_epoch=64).train_dataloader()
     with pytest.raises(DualPixelError, match="data.samples_per_epoch 0: must be at least 1"):
         mixed(sets, samples_per_epoch=0)
+    with pytest.raises(
+        DualPixelError, match="data.samples_per_epoch 1 does not fill one step of .*; raise it, or lower"
+    ):
+        mixed(sets, samples_per_epoch=1, batch_size=4).train_dataloader()
+    with pytest.raises(DualPixelError, match="change data.samples_per_epoch, data.batch_size or data.crops_together"):
+        mixed(sets, samples_per_epoch=10, batch_size=4, crops_together=4).train_dataloader()
 
 
 def test_windows_of_two_sizes_need_a_common_crop_size(small_card, small_shards, small_source, tmp_path):

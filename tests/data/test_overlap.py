@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 import yaml
 from command_line import main, refused
 from scenes import write_card
+from servers import FolderServer
 
 from dualpixel.data.images import read_image, write_png
 from dualpixel.data.overlap import (
@@ -259,8 +261,37 @@ def test_what_cannot_be_compared_is_refused_in_one_line(sets, capsys, monkeypatc
         ((str(tmp_path), tested), "no split is prepared in .*prepare it first"),
         (("dpd", tested), "no data set card 'dpd'"),
         ((tested, tested), "nothing to compare: .*one of them needs its split 'train'"),
+        (("http:/host/tested", trained), "http:/...: an address has two slashes"),
         ((tested, trained, "--split_a", "tset"), "no split 'tset' is prepared; did you mean 'test'"),
     ):
         message = refused(capsys, "data", "overlap", *arguments)
         assert len(message.splitlines()) == 1
         assert re.search(said, message), message
+
+
+def test_two_copies_of_a_set_are_told_apart(sets, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    for copy in ("b", "a [c]"):
+        shutil.copytree(sets[0] / "trained", tmp_path / copy)
+    said = run_overlap(capsys, "b", "a [c]/", "--out", "out").replace("\n", " ")
+    assert "2 of 2 scenes of trained test at b/test are in trained train at a [c]/train" in said
+    assert "2 of 2 scenes of trained test at a [c]/test are in trained train at b/train" in said
+
+
+def test_splits_on_a_server_are_compared(sets, capsys, monkeypatch, tmp_path):
+    shards, a, b, leaks = sets
+    monkeypatch.setenv("DUALPIXEL_CACHE", str(tmp_path / "cache"))
+    with FolderServer(shards) as server:
+        said = run_overlap(capsys, f"{server.url}/tested/test/", shards / "trained", "--out", tmp_path)
+        assert "4 of 8 scenes of tested test are in trained train" in said
+        message = refused(capsys, "data", "overlap", f"{server.url}/tested/", str(shards / "trained"))
+        assert f"name the address of one split, such as {server.url}/tested/train, or a card" in message
+        monkeypatch.setenv("DUALPIXEL_SHARDS", server.url)
+        (tmp_path / "tested-trained.json").unlink()
+        assert "4 of 8 scenes of tested test are in trained train" in run_overlap(capsys, a, b, "--out", tmp_path)
+        assert {(one["a"], one["b"]) for one in found_in(tmp_path / "tested-trained.json")} == leaks
+        assert "tested: no split 'train' is prepared" in refused(
+            capsys, "data", "overlap", f"{server.url}/tested/test", str(b), "--split_a", "train"
+        ).replace(f"{server.url}/tested/test", "tested")
+        itself = ("--split_a", "train", "--split_b", "train", "--out", tmp_path)
+        assert "0 of " in run_overlap(capsys, f"{server.url}/trained/train/", f"{server.url}/trained/train", *itself)

@@ -131,6 +131,16 @@ def _first(folder):
     return sorted(folder.iterdir())[0]
 
 
+def test_scenes_of_another_size_than_the_cards_are_refused_with_both_sizes(tmp_path):
+    source = make_dpdd_folder(tmp_path / "source", size=(144, 192))
+    card = get_card(write_card(tmp_path / "wide.yaml"))
+    with pytest.raises(
+        DualPixelError, match=r"is 144x192 \(height x width\), the card says 144x208; mend `size`"
+    ) as said:
+        prepare(card, source, tmp_path / "out", processes=1)
+    assert "mismatched" not in str(said.value)
+
+
 def test_mismatched_sizes_are_refused(tmp_path):
     def damage(top):
         path = _first(top / "train_r/source")

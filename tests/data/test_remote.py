@@ -219,3 +219,14 @@ def test_a_file_system_is_not_taken_over_by_a_forked_process(monkeypatch):
     monkeypatch.setattr(requests, "_systems", {})
     requests._system("s3://bucket/x")
     assert list(requests._systems) == [(os.getpid(), "s3")]
+
+
+@pytest.mark.parametrize("address", ["http:/user:secret@host/shards", "s3:/bucket/shards"])
+def test_an_address_with_one_slash_is_not_taken_for_a_folder(address, monkeypatch):
+    protocol = address.partition(":")[0]
+    said = f"^{protocol}:/...: an address has two slashes behind its protocol: {protocol}://PLACE/FOLDER$"
+    with pytest.raises(DualPixelError, match=said):
+        as_folder(address)
+    monkeypatch.setenv("DUALPIXEL_SHARDS", address)
+    with pytest.raises(DualPixelError, match=said):
+        prepared_root("dpdd")

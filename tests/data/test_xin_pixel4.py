@@ -230,7 +230,7 @@ def rewrite(folder, name, change):
         (lambda top: rewrite(top, "016_left.png", lambda image: np.dstack([image, image, image + 1])), ["016_left.png", "colour"]),
         (lambda top: rewrite(top, "calibration/white_sheet_right.png", lambda image: image - image), ["white_sheet_right.png is black"]),
         (lambda top: rewrite(top, "gt_all_in_focus_im/001_gt.png", lambda image: image - image), ["sharp of 001 is black"]),
-        (lambda top: [file.unlink() for file in top.rglob("*_*t.png")], ["the split 'test' is empty", "data show small"]),
+        (lambda top: [file.unlink() for file in top.rglob("*_*t.png")], ["the split 'test' is empty", "/small.yaml` says"]),
     ],
 )  # fmt: skip
 def test_damaged_folders_are_refused_in_one_line(source, card, tmp_path, capsys, damage, said):

@@ -1,6 +1,7 @@
 """`data list | show | prepare | index | verify | preview | overlap`."""
 
 import os
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -142,11 +143,13 @@ def prepare(
     run_plugin(plugin)
     folder = prepare_set(card, source, out, codec, processes, partial, one)
     if one:
-        print(f"part {one} of {card.name} is written; when all are: python -m src data index {folder}")
+        print(
+            f"part {one} of {card.name} is written; when all are: python -m src data index {shlex.quote(str(folder))}"
+        )
         return
     print(
-        f"{card.name} is prepared in {folder}; look at it: dualpixel data preview {name}"
-        + (f" --root {folder}" if out else "")
+        f"{card.name} is prepared in {folder}; look at it: dualpixel data preview {shlex.quote(name)}"
+        + (f" --root {shlex.quote(str(folder))}" if out else "")
     )
 
 
@@ -176,8 +179,12 @@ def index(
     else:
         made = [make_index(folder, get_card(card) if card else None, rule)]
     for one in made:
-        said = f"{len(one.samples)} scenes in {len(one.shards)} shards, fields {', '.join(one.fields())}"
+        said = f"{_counted(len(one.samples), 'scene')} in {_counted(len(one.shards), 'shard')}, fields {', '.join(one.fields())}"
         print(f"{one.dataset} {one.split}: {said}, fingerprint {one.fingerprint}")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def verify(name: str, root: str | None = None) -> None:
@@ -198,7 +205,8 @@ def verify(name: str, root: str | None = None) -> None:
     missing = [split for split in card.splits if split not in splits]
     if faults:
         raise DualPixelError(
-            f"{card.name}: {len(faults)} faults: {'; '.join(faults)}\nremove what is altered and run `data prepare {name}` again"
+            f"{card.name}: {len(faults)} faults: {'; '.join(faults)}\n"
+            f"remove what is altered and run `data prepare {shlex.quote(name)}` again"
         )
     print(f"{card.name}: {', '.join(splits)} as written" + (f"; not prepared: {', '.join(missing)}" if missing else ""))
 

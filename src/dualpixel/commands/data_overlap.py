@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from dualpixel.errors import DualPixelError
@@ -23,7 +24,7 @@ def overlap(
     Every split but train of each set is held against train of the other; a set may be held against itself.
 
     Args:
-        a: a card's name or path, or a folder with prepared splits.
+        a: a card's name or path, a folder with prepared splits, or the address of one split.
         b: the same.
         split_a: only this split of the first set.
         split_b: only this split of the second; where both are named they are compared whatever they are.
@@ -48,8 +49,8 @@ def overlap(
             table.add_column(heading)
         for one, pair in rows[:PRINTED]:
             verdict = f"{pair.verdict}{', mirrored' if pair.mirrored else ''}"
-            scenes = (f"{one.a.name} {pair.a}", f"{one.b.name} {pair.b}")
-            table.add_row(*scenes, str(pair.distance), f"{pair.correlation:.2f}", verdict)
+            scenes = (f"{name} {key}" for name, key in zip(one.names(), (pair.a, pair.b), strict=True))
+            table.add_row(*map(escape, scenes), str(pair.distance), f"{pair.correlation:.2f}", verdict)
         console().print(table)
         if len(rows) > PRINTED:
             print(f"... and {len(rows) - PRINTED} more in {report}")

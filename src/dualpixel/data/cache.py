@@ -15,7 +15,7 @@ import os
 import re
 import time
 from collections.abc import Container, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -32,6 +32,7 @@ PATIENCE_SECONDS = 120.0
 """How long a reader waits for others to let go of shards, before it says that the bound is too small."""
 NAME = re.compile(r"(?P<sha256>[0-9a-f]{64})-(?P<bytes>[0-9]+)\.(tar|part)")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,14 @@ class ShardCache:
 
     def has(self, shard: RemoteShard) -> bool:
         """Say whether a shard is here at this moment."""
-        return self._path(shard).exists()
+        try:
+            return self._path(shard).exists()
+        except OSError:  # a folder that may not be looked into
+            return False
 
     def touch(self, shard: RemoteShard) -> None:
         """Mark a shard as used now, if it is here: the one that was used longest ago goes first."""
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # it may be gone, read-only, or another user's
             path = self._path(shard)
             os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
@@ -102,16 +106,17 @@ class ShardCache:
         Raises:
             DualPixelError: it cannot be got or kept.
         """
-        found = self._map(shard)
-        if found is None:
-            self._count(0)
-        while found is None:
-            try:
-                self.fetch(shard)
-            except DualPixelError as fault:
-                raise DualPixelError(f"{fault} (for the sample {key})") from None
-            found = self._map(shard)
-        return found
+        try:
+            with self._faults_in_words(shard):
+                found = self._map(shard)
+                if found is None:
+                    self._count(0)
+                while found is None:
+                    self.fetch(shard)
+                    found = self._map(shard)
+                return found
+        except DualPixelError as fault:
+            raise DualPixelError(f"{fault} (for the sample {key})") from None
 
     def fetch(self, shard: RemoteShard, keep: Container[str] = (), wait: bool = True) -> bool:
         """Bring a shard here, or wait until the process that is fetching it is done.
@@ -133,7 +138,7 @@ class ShardCache:
                 "raise data.cache_gigabytes"
             )
         until = time.monotonic() + PATIENCE_SECONDS
-        try:
+        with self._faults_in_words(shard):
             while not self.has(shard):
                 file, mine = self._reserve(shard, keep)
                 if mine:
@@ -153,12 +158,27 @@ class ShardCache:
                         f"{shard.url}: the cache {self.folder} ({self.bound / GIGABYTE:.6g} GB) is full of shards that other processes "
                         "are reading; raise data.cache_gigabytes, or give this run a data.cache of its own"
                     )
+        return True
+
+    @contextmanager
+    def _faults_in_words(self, shard: RemoteShard) -> Iterator[None]:
+        try:
+            yield
         except OSError as fault:
-            mend = "lower data.cache_gigabytes, make room" if fault.errno in FULL else "mend it"
+            mend = "mend it"
+            if fault.errno in FULL:
+                mend = "lower data.cache_gigabytes, make room"
+            elif fault.errno in FORBIDDEN:
+                mend = "a cache is one user's: make it yours"
             raise DualPixelError(
                 f"{shard.url}: the cache {self.folder} cannot hold it ({fault.strerror or fault}); {mend}, or name another data.cache"
             ) from None
-        return True
+
+    def _held(self) -> AbstractContextManager[None]:
+        # said before the lock is taken, whose message could not name the option
+        if self.folder.exists() and not os.access(self.folder, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return locked(self.folder)
 
     def _path(self, shard: RemoteShard, ending: str = "tar") -> Path:
         return self.folder / f"{shard.sha256}-{shard.bytes}.{ending}"
@@ -172,19 +192,20 @@ class ShardCache:
                 if found.st_nlink == 0:  # removed between the opening and the lock
                     return None
                 if found.st_size == shard.bytes and (found.st_mtime == _mark(shard) or sha256(path) == shard.sha256):
-                    os.utime(path, (time.time(), _mark(shard)))
+                    with suppress(OSError):  # where it cannot be marked, it is hashed each time
+                        os.utime(path, (time.time(), _mark(shard)))
                     # the mapping holds a copy of the file's descriptor, and with it the lock
                     return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except FileNotFoundError:
             return None
-        with locked(self.folder):  # cut or altered by somebody
+        with self._held():  # cut or altered by somebody
             path.unlink(missing_ok=True)
         return None
 
     def _reserve(self, shard: RemoteShard, keep: Container[str]) -> tuple[BinaryIO | None, bool]:
         """Open the unfinished file of a shard, None if there is no room for it; say whether it is ours to fill."""
         path = self._path(shard, "part")
-        with locked(self.folder):
+        with self._held():
             if self.has(shard) or not (path.exists() or self._make_room(shard.bytes, keep)):
                 return None, False
             file = path.open("ab+", buffering=0)
@@ -201,12 +222,12 @@ class ShardCache:
                 fetch(shard, file)
                 os.fsync(file.fileno())
                 os.utime(path, (time.time(), _mark(shard)))
-                with locked(self.folder):
+                with self._held():
                     path.rename(self._path(shard))
                     self._counts[1] += 1
             except (OSError, DualPixelError) as fault:
                 if isinstance(fault, OSError) or os.fstat(file.fileno()).st_size == 0:
-                    with locked(self.folder):
+                    with self._held():
                         path.unlink(missing_ok=True)
                 raise
             finally:
@@ -232,7 +253,7 @@ class ShardCache:
                 yield _Stored(Path(entry.path), match["sha256"], int(match["bytes"]), entry.stat().st_atime_ns)
 
     def _count(self, which: int) -> None:
-        with locked(self.folder):
+        with self._held():
             self._counts[which] += 1
 
 

@@ -1,9 +1,10 @@
 """The card of a data set: everything there is to know before its first file is opened. One YAML file each, in `registry/`."""
 
 import re
+import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from dualpixel.data.fields import FIELDS
 from dualpixel.data.index import Index, WindowRule
@@ -11,6 +12,7 @@ from dualpixel.data.schema import build
 from dualpixel.errors import DualPixelError
 from dualpixel.files import read_yaml
 from dualpixel.hints import near
+from dualpixel.paths import resource_names
 
 NAME_LENGTH = 60
 """The most letters of the names of sets and splits, which become names of folders and files."""
@@ -105,7 +107,12 @@ class Card:
         protocols: ids of the protocols its scores are given by, the default first.
         generated: whether the reader makes the scenes itself, so that `fit` may prepare the set on first use.
         notes: facts a user should know; those not verified are marked so.
+
+    Attributes:
+        origin: the file it was read from, if any.
     """
+
+    origin: ClassVar[Path | None] = None  # no key of the YAML
 
     name: str
     version: str
@@ -156,6 +163,13 @@ class Card:
         """Whether anybody can get the set."""
         return self.reader.name != "unavailable"
 
+    @property
+    def argument(self) -> str:
+        """What a command in a shell names the card by: its name, or the path of one that is not in the registry."""
+        if self.origin is None or resource_names("registry").get(self.name) == self.origin:
+            return self.name
+        return shlex.quote(str(self.origin))
+
     def split(self, name: str) -> Split:
         """Return one split.
 
@@ -194,9 +208,13 @@ class Card:
         """Say in two lines how the set is got and prepared, or that it cannot be."""
         if not self.available:
             return "no download of this data set is offered, so it cannot be prepared"
-        get = "is made on first use" if self.generated else f"get it as `data show {self.name}` says ({self.homepage})"
+        get = (
+            "is made on first use"
+            if self.generated
+            else f"get it as `data show {self.argument}` says ({self.homepage})"
+        )
         source = "" if self.generated else f" --source {source}"
-        return f"{get}, then: python -m src data prepare {self.name}{source}"
+        return f"{get}, then: python -m src data prepare {self.argument}{source}"
 
 
 def load_card(path: Path) -> Card:
@@ -207,7 +225,9 @@ def load_card(path: Path) -> Card:
     """
     content = read_yaml(path)
     name = content.get("name") if isinstance(content, dict) else None
-    return build(Card, content, f"card {name if _is_name(name) else Path(path).stem} ({path})")
+    card = build(Card, content, f"card {name if _is_name(name) else Path(path).stem} ({path})")
+    object.__setattr__(card, "origin", Path(path))
+    return card
 
 
 def _is_name(name: Any) -> bool:

@@ -102,10 +102,9 @@ def _check_parts(folder: Path, splits: list[Path]) -> None:
         for one in planned
         if missing[one.plan.split]
     )
-    command = f"data prepare {plans[0].dataset}"
     parts = plans[0].parts
     if parts == 1:
-        raise DualPixelError(f"{folder} is not complete (missing: {counts}); run `{command}` with the options it had")
+        raise DualPixelError(f"{folder} is not complete (missing: {counts}); prepare it again, as before")
     said = [
         f"part{'s' * (len(those) > 1)} {_list(those, parts)} {'is' if len(those) == 1 else 'are'} {what}"
         for those, what in ((todo - begun, "missing"), (begun, "unfinished"))
@@ -113,7 +112,7 @@ def _check_parts(folder: Path, splits: list[Path]) -> None:
     ]
     raise DualPixelError(
         f"{folder}: {', '.join(said)} (missing: {counts}); "
-        f"run `{command} --part {min(todo)}/{parts}`{' and so on' if len(todo) > 1 else ''} with the options they had, then this again"
+        f"run `data prepare` as before with --part {min(todo)}/{parts}{' and so on' if len(todo) > 1 else ''}, then this again"
     )
 
 

@@ -6,14 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from dualpixel.data.index import INDEX
+from dualpixel.data.index import INDEX, has_index
 from dualpixel.data.overlap import CANDIDATE, CONFIRMED, candidates, correlation, perceptual_hash, thumbnail
 from dualpixel.data.reading import PreparedSplit
 from dualpixel.data.registry import get_card
+from dualpixel.data.remote import Folder, as_folder, prepared_root
 from dualpixel.errors import DualPixelError
 from dualpixel.files import atomic, write_json
 from dualpixel.hints import near
-from dualpixel.paths import shards_home
+from dualpixel.paths import SHARDS_VARIABLE
 from dualpixel.terminal import progress
 
 TRAINING = "train"
@@ -63,6 +64,14 @@ class Comparison:
     b: Looks
     pairs: list[Pair]
 
+    def names(self) -> tuple[str, str]:
+        """Return data set and split of both, and where they lie if that is two copies of one set."""
+        both = self.a, self.b
+        sets = {looks.split.index.dataset for looks in both}
+        if len(sets) == 2 or len({_place(looks.split.folder).rpartition("/")[0] for looks in both}) == 1:
+            return self.a.name, self.b.name
+        return f"{self.a.name} at {self.a.split.folder}", f"{self.b.name} at {self.b.split.folder}"
+
     def same(self) -> list[Pair]:
         """Return the pairs that show one scene."""
         return [pair for pair in self.pairs if pair.verdict == "same"]
@@ -70,33 +79,41 @@ class Comparison:
     def said(self) -> str:
         """Say how many scenes of the split that is not for training are in the other."""
         turned = self.a.split.index.split == TRAINING
-        judged, other = (self.b, self.a) if turned else (self.a, self.b)
+        sides = list(zip((self.a, self.b), self.names(), strict=True))
+        (judged, name), (other, others_name) = reversed(sides) if turned else sides
         found = {pair.b if turned else pair.a for pair in self.same()}
-        return f"{len(found)} of {len(judged.split)} scenes of {judged.name} are in {other.name} ({len(other.split)} scenes)"
+        return f"{len(found)} of {len(judged.split)} scenes of {name} are in {others_name} ({len(other.split)} scenes)"
 
 
-def prepared_splits(name: str) -> dict[str, Path]:
+def prepared_splits(name: str) -> dict[str, Folder]:
     """Return split -> folder of what is prepared of a set.
 
     Args:
-        name: a card's name or path, or a folder: of one split, or of a set with a folder for each split.
+        name: a card's name or path; a folder, of one split or of a set with a folder for each split; or the address of one split.
 
     Raises:
-        DualPixelError: nothing is prepared.
+        DualPixelError: nothing is prepared, or a server that does not answer, or refuses.
     """
-    folder, mend = Path(name), "prepare it first, or make its index by `data index`"
-    if (folder / INDEX).is_file():
-        return {folder.resolve().name: folder}
-    if not folder.is_dir():
+    folder, mend = as_folder(name), "prepare it first, or make its index by `data index`"
+    if has_index(folder):
+        return {_place(folder).rpartition("/")[2]: folder}
+    if not isinstance(folder, Path):
+        raise DualPixelError(
+            f"{folder} has no {INDEX}, and a server does not list its folders: name the address of one split, such as "
+            f"{_place(folder)}/{TRAINING}, or a card below the address in ${SHARDS_VARIABLE}"
+        )
+    if folder.is_dir():
+        found: dict[str, Folder] = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{INDEX}"))}
+    else:
         card = get_card(name)
-        folder, mend = shards_home() / card.name, card.how_to_get()
-    found = {path.parent.name: path.parent for path in sorted(folder.glob(f"*/{INDEX}"))}
+        folder, mend = prepared_root(card.name), card.how_to_get()
+        found = {split: folder / split for split in card.splits if has_index(folder / split)}
     if not found:
         raise DualPixelError(f"{name}: no split is prepared in {folder}; {mend}")
     return found
 
 
-def comparisons(a: str, b: str, split_a: str | None = None, split_b: str | None = None) -> list[tuple[Path, Path]]:
+def comparisons(a: str, b: str, split_a: str | None = None, split_b: str | None = None) -> list[tuple[Folder, Folder]]:
     """Say which splits are held against which: those a network is judged by against those it learns from, both ways.
 
     Args:
@@ -112,13 +129,13 @@ def comparisons(a: str, b: str, split_a: str | None = None, split_b: str | None 
     for name, splits, split in ((a, first, split_a), (b, second, split_b)):
         if split and split not in splits:
             raise DualPixelError(f"{name}: no split {split!r} is prepared; {near(split, splits)}")
-    pairs: dict[frozenset[Path], tuple[Path, Path]] = {}
+    pairs: dict[frozenset[str], tuple[Folder, Folder]] = {}
     for one, left in first.items():
         for other, right in second.items():
             wanted = split_a in (None, one) and split_b in (None, other)
             if wanted and ((split_a and split_b) or (one == TRAINING) != (other == TRAINING)):
                 # of a set and itself, each pair of splits once
-                pairs.setdefault(frozenset((left.resolve(), right.resolve())), (left, right))
+                pairs.setdefault(frozenset((_place(left), _place(right))), (left, right))
     if not pairs:
         raise DualPixelError(
             f"nothing to compare: prepared of {a}: {', '.join(first)}; of {b}: {', '.join(second)}; "
@@ -127,7 +144,7 @@ def comparisons(a: str, b: str, split_a: str | None = None, split_b: str | None 
     return list(pairs.values())
 
 
-def look(folder: Path) -> Looks:
+def look(folder: Folder) -> Looks:
     """Read all scenes of a split.
 
     The picture of a scene is its combined image, else the mean of its views, else its sharp image.
@@ -147,7 +164,7 @@ def look(folder: Path) -> Looks:
 
 def compare(a: Looks, b: Looks) -> Comparison:
     """Find the scenes of two splits that look alike; a scene is not held against itself."""
-    itself = a.split.folder.resolve() == b.split.folder.resolve()
+    itself = _place(a.split.folder) == _place(b.split.folder)
     pairs = []
     for one, other, distance, turned in candidates(a.hashes, b.hashes):
         if itself and one >= other:
@@ -192,12 +209,18 @@ def draw_pairs(path: Path, comparisons: list[Comparison]) -> None:
         axis.set_axis_off()
     for number, (one, pair) in enumerate(shown):
         said = f"{pair.distance} bits, {pair.correlation:.2f}: {pair.verdict}{', mirrored' if pair.mirrored else ''}"
-        for side, (looks, key, text) in enumerate(((one.a, pair.a, said), (one.b, pair.b, ""))):
+        sides = (one.a, pair.a, said), (one.b, pair.b, "")
+        for side, ((looks, key, text), name) in enumerate(zip(sides, one.names(), strict=True)):
             axis = axes[number // across, 2 * (number % across) + side]
             axis.imshow(_shown(looks.split, key))
-            axis.set_title(f"{looks.name}\n{key}\n{text}", fontsize=7)
+            axis.set_title(f"{name}\n{key}\n{text}", fontsize=7)
     with atomic(path) as beside:
         figure.savefig(beside)
+
+
+def _place(folder: Folder) -> str:
+    """Return what is the same for all ways to name one folder."""
+    return str(folder.resolve() if isinstance(folder, Path) else folder).rstrip("/")
 
 
 def _doubt(pair: Pair) -> tuple[bool, int, float]:

@@ -165,7 +165,8 @@ class MixedSampler(TrainingSampler):
     """
 
     def __init__(self, portions: Sequence[Portion], length: int | None, batch_size: int, **options: Any) -> None:
-        super().__init__(length or sum(one.length for one in portions), batch_size, **options)
+        total = length or sum(one.length for one in portions)
+        super().__init__(total, batch_size, asked=length is not None, **options)
         self.portions = list(portions)
         self.starts = np.cumsum([0, *(one.length for one in self.portions)])
         self.lengths = [one.length // self.together for one in self.portions]

@@ -87,7 +87,14 @@ def as_folder(root: str | Path | RemoteFolder) -> Folder:
     """
     if isinstance(root, RemoteFolder):
         return root
-    return RemoteFolder(str(root)) if "://" in str(root) else local_folder(root)
+    if "://" in str(root):
+        return RemoteFolder(str(root))
+    protocol, colon, _ = str(root).partition(":/")
+    if colon and protocol in PROTOCOLS:  # the rest is not repeated: it may hold a password
+        raise DualPixelError(
+            f"{protocol}:/...: an address has two slashes behind its protocol: {protocol}://PLACE/FOLDER"
+        )
+    return local_folder(root)
 
 
 def prepared_root(name: str, root: str | Path | None = None) -> Folder:
@@ -99,7 +106,7 @@ def prepared_root(name: str, root: str | Path | None = None) -> Folder:
     home = os.environ.get(SHARDS_VARIABLE, "")
     if root:
         return as_folder(root)
-    return RemoteFolder(home) / name if "://" in home else shards_home() / name
+    return as_folder(home) / name if home else shards_home() / name
 
 
 def fetch(shard: RemoteShard, file: BinaryIO | None = None) -> None:

@@ -59,6 +59,7 @@ class TrainingSampler(Sampler):
         together: how many neighbouring samples come one after another; `length` is a multiple of it.
         shards: number of the shard that each sample lies in; needed for `window` alone. Neighbours that stay together share one.
         window: how many shards are shuffled into each other; None for all.
+        asked: whether `length` is what ``data.samples_per_epoch`` asks for, for messages.
 
     Raises:
         DualPixelError: too few samples for one step, or steps and runs of which neither is a multiple of the other.
@@ -76,17 +77,24 @@ class TrainingSampler(Sampler):
         together: int = 1,
         shards: np.ndarray | None = None,
         window: int | None = None,
+        asked: bool = False,
     ) -> None:
         effective = batch_size * world
         full = length // effective
         if full == 0:
+            said, mend = (
+                (f"data.samples_per_epoch {length} does", "raise it, or ")
+                if asked
+                else (f"{length} training samples do", "")
+            )
             raise DualPixelError(
-                f"{length} training samples do not fill one step of {batch_size} x {world} processes; lower data.batch_size"
+                f"{said} not fill one step of {batch_size} x {world} processes; {mend}lower data.batch_size"
             )
         if length % together or (effective % together and together % effective):
             raise DualPixelError(
                 f"data.crops_together {together} does not go into {length} training samples in steps of {batch_size} x {world} "
-                "processes: the step must be a multiple of it, or it of the step; change data.batch_size or data.crops_together"
+                "processes: the step must be a multiple of it, or it of the step; change "
+                f"{'data.samples_per_epoch, ' if asked else ''}data.batch_size or data.crops_together"
             )
         self.length, self.batch_size, self.rank, self.world, self.seed = length, batch_size, rank, world, seed
         self.together, self.shards, self.window = together, shards, window

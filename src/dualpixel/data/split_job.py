@@ -121,9 +121,7 @@ class PlannedSplit:
             DualPixelError: a shard is not written, or there is no room.
         """
         if missing := self.missing():
-            raise DualPixelError(
-                f"{self.shard(missing[0])} is not written; run `data prepare {self.plan.dataset}` again"
-            )
+            raise DualPixelError(f"{self.shard(missing[0])} is not written; prepare the set again, as before")
         paths = [self.note(number) for number in range(len(self.plan.shards))]
         notes = [build(Note, read_json(path), str(path)) for path in paths]
         shards = [note.shard for note in notes]
@@ -227,9 +225,15 @@ def scene_data(card: Card, reader: Reader, split: str, scene: Scene, rule: Windo
                 f"{card.name} {split}: {name} of {scene.key} is {array.shape} {array.dtype}, expected {wanted}"
             )
     sizes = {name: array.shape[:2] for name, array in arrays.items()}
-    if len(set(sizes.values())) > 1 or (card.size and set(sizes.values()) != {card.size}):
+    if len(set(sizes.values())) > 1:
         said = ", ".join(f"{name} {height}x{width}" for name, (height, width) in sizes.items())
         wanted = f"{card.size[0]}x{card.size[1]}, as the card says" if card.size else "one size"
         raise DualPixelError(f"{card.name} {split}: {scene.key} has mismatched sizes: {said}; expected {wanted}")
-    noted = note_windows(arrays.get("sharp"), next(iter(sizes.values())), rule)
+    size = next(iter(sizes.values()))
+    if card.size and size != card.size:
+        raise DualPixelError(
+            f"{card.name} {split}: {scene.key} is {size[0]}x{size[1]} (height x width), the card says {card.size[0]}x{card.size[1]}; "
+            "mend `size` in the card, or leave it out where sizes vary"
+        )
+    noted = note_windows(arrays.get("sharp"), size, rule)
     return SceneData(scene.key, arrays, scene.group, scene.metadata, noted)

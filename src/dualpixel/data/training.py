@@ -91,7 +91,7 @@ class TrainingStream:
             Portion(one.card.name, len(part), portion, part.shards())
             for one, part, portion in zip(self.sets, parts, shares(self.mix, lengths), strict=True)
         ]
-        return share.training_loader(MixedSamples(parts), MixedSampler(portions, length, **options))
+        return share.training_loader(MixedSamples(parts), MixedSampler(portions, self.samples_per_epoch, **options))
 
     def state(self, world: int) -> dict[str, Any]:
         """Return what a resumed run must share with this one.
