@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 from command_line import refused, run_module
 from killing import kill_when
@@ -39,11 +41,11 @@ def test_the_command_goes_from_rgbd_to_shards(tmp_path, capsys, monkeypatch):
     write_rgbd(tmp_path / "mine", ["attic", "cellar"])
     (tmp_path / "camera.yaml").write_text("f_number: [1.4, 4]\nfocus: near\n")
     more = ["--camera", "camera.yaml", "--bit_depth", "8", "--seed", "3", "--processes", "1"]
-    main(["simulate", "--source", "mine", "--out", "pairs", *more])
+    main(["simulate", "--source", "mine", "--out", "my pairs", *more])
     said = capsys.readouterr().out
-    assert "pairs: 2 train; 2 rendered now" in said and "without scenes: val, test" in said
-    main(said.splitlines()[-1].removeprefix("next: python -m src ").split())
-    main(["data", "verify", "pairs/card.yaml"])
+    assert "my pairs: 2 train; 2 rendered now" in said and "without scenes: val, test" in said
+    main(shlex.split(said.splitlines()[-1].removeprefix("next: python -m src ")))
+    main(["data", "verify", "my pairs/card.yaml"])
     assert "train as written" in capsys.readouterr().out
 
 

@@ -1,5 +1,6 @@
 """`simulate --source DIR --out DIR`."""
 
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -45,4 +46,4 @@ def simulate(
     print(f"{out}: {counts}; {made.rendered} rendered now; all settings in {out / 'camera.yaml'}")
     if made.empty:
         print(f"without scenes: {', '.join(made.empty)}; {made.when_empty}")
-    print(f"next: python -m src data prepare {out / CARD} --source {out}")
+    print(f"next: python -m src data prepare {shlex.quote(str(out / CARD))} --source {shlex.quote(str(out))}")
