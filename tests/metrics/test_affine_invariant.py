@@ -1,17 +1,14 @@
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from gloo_processes import run_processes
 from scipy.stats import rankdata, spearmanr
 
 from dualpixel.data.images import read_image
 from dualpixel.evaluate.dpd_disp import cut_border, prepare_dpd_disp_truth
 from dualpixel.metrics.affine_invariant import (
     NAMES,
-    AffineInvariantScores,
     affine_invariant_scores,
     ai1,
     ai2,
@@ -19,7 +16,6 @@ from dualpixel.metrics.affine_invariant import (
     fit_l2,
     one_minus_abs_rho,
 )
-from dualpixel.metrics.per_image import summarise
 
 
 def as_maps(*images):
@@ -172,36 +168,3 @@ def test_refused_maps(score):
         score(torch.ones(1, 3, 2, 2), torch.ones(1, 3, 2, 2))
     with pytest.raises(ValueError, match="divide by full scale"):
         score(torch.ones(1, 1, 2, 2), torch.ones(1, 1, 2, 2, dtype=torch.uint8))
-
-
-@pytest.mark.gpu
-def test_scores_on_a_gpu():
-    estimate, truth = made_up_maps(2)
-    truth[0, 0, :3] = math.nan
-    expected = affine_invariant_scores(estimate, truth)
-    table = AffineInvariantScores(2).to("cuda")
-    table.update(torch.arange(2), estimate.cuda(), truth.cuda())
-    for name, column in table.compute().items():
-        assert column.device.type == "cuda"
-        assert name == "seen" or column.tolist() == pytest.approx(expected[name].tolist(), abs=1e-11)
-
-
-PROCESS = """
-from dualpixel.metrics import AffineInvariantScores, summarise
-from this_test import made_up_maps
-
-table, (estimate, truth) = AffineInvariantScores(count), made_up_maps(count)
-for image in range(rank, count, world):
-    one = slice(image, image + 1)
-    table.update(torch.tensor([image]), estimate[one], truth[one])
-columns = table.compute()
-result = {"columns": {name: column.tolist() for name, column in columns.items()}, "summary": summarise(columns, [""] * count)}
-"""
-
-
-def test_two_processes_equal_one(tmp_path):
-    first, second = run_processes(tmp_path / "two", Path(__file__), PROCESS, 2, 3)
-    expected = affine_invariant_scores(*made_up_maps(3))
-    assert first == second
-    assert first["columns"] == {name: column.tolist() for name, column in expected.items()} | {"seen": [1, 1, 1]}
-    assert first["summary"] == summarise(expected, [""] * 3)

@@ -1,15 +1,12 @@
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from gloo_processes import run_processes
 
 from dualpixel.errors import DualPixelError
 from dualpixel.metrics import depth
 from dualpixel.metrics.depth import DepthScores, delta, depth_scores
-from dualpixel.metrics.per_image import summarise
 
 NAMES = ["abs_rel", "sq_rel", "rmse", "rmse_log", "delta1", "delta2", "delta3"]
 
@@ -121,36 +118,3 @@ def test_the_table():
     columns, expected = table.compute(), depth_scores(estimate, truth)
     assert list(columns) == [*NAMES, "seen"]
     assert all(torch.equal(columns[name], expected[name]) for name in NAMES)
-
-
-@pytest.mark.gpu
-def test_scores_on_a_gpu():
-    estimate, truth = made_up_maps(2)
-    truth[0, 0, :3] = math.nan
-    expected = depth_scores(estimate, truth)
-    table = DepthScores(2).to("cuda")
-    table.update(torch.arange(2), estimate.cuda(), truth.cuda())
-    for name, column in table.compute().items():
-        assert column.device.type == "cuda"
-        assert name == "seen" or column.tolist() == pytest.approx(expected[name].tolist(), rel=1e-12)
-
-
-PROCESS = """
-from dualpixel.metrics import DepthScores, summarise
-from this_test import made_up_maps
-
-table, (estimate, truth) = DepthScores(count), made_up_maps(count)
-for image in range(rank, count, world):
-    one = slice(image, image + 1)
-    table.update(torch.tensor([image]), estimate[one], truth[one])
-columns = table.compute()
-result = {"columns": {name: column.tolist() for name, column in columns.items()}, "summary": summarise(columns, [""] * count)}
-"""
-
-
-def test_two_processes_equal_one(tmp_path):
-    first, second = run_processes(tmp_path / "two", Path(__file__), PROCESS, 2, 3)
-    expected = depth_scores(*made_up_maps(3))
-    assert first == second
-    assert first["columns"] == {name: column.tolist() for name, column in expected.items()} | {"seen": [1, 1, 1]}
-    assert first["summary"] == summarise(expected, [""] * 3)

@@ -9,13 +9,10 @@ divided by 255), and works in float64. Where the truth is NaN it is unknown, and
 scores NaN, and so does an estimate of NaN at a known pixel. All scores are 0 at best and blind to the sign of the estimate.
 """
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from dualpixel.metrics.depth import score_each
-from dualpixel.metrics.per_image import PerImageScores
+from dualpixel.metrics.depth import MapScores, score_each
 
 REWEIGHTINGS = 5
 SMALLEST_RESIDUAL = 0.001
@@ -96,33 +93,11 @@ def affine_invariant_scores(prediction: Tensor, target: Tensor) -> dict[str, Ten
     return dict(zip(NAMES, (first, second, dense, average, (first * second * dense).pow(1 / 3)), strict=True))
 
 
-class AffineInvariantScores(PerImageScores):
-    """The table of `affine_invariant_scores` of `count` images, gathered exactly over processes.
+class AffineInvariantScores(MapScores):
+    """The table of `affine_invariant_scores`: both maps in [0, 1]."""
 
-    Args:
-        count: number of images in the whole data set, over all processes.
-        partial: accept that some images are never scored.
-        **kwargs: passed to `torchmetrics.Metric`.
-
-    Raises:
-        DualPixelError: a count below 1.
-    """
-
-    def __init__(self, count: int, partial: bool = False, **kwargs: Any) -> None:
-        super().__init__(NAMES, count, partial, **kwargs)
-
-    def update(self, index: Tensor, prediction: Tensor, target: Tensor) -> None:
-        """Score one batch.
-
-        Args:
-            index: (B,) integers, position of each image in the data set.
-            prediction: (B, 1, H, W) in [0, 1].
-            target: the same; NaN where unknown.
-
-        Raises:
-            ValueError: as `fit_l1`, or as `PerImageScores.update`.
-        """
-        super().update(index, affine_invariant_scores(prediction, target))
+    columns = NAMES
+    score = staticmethod(affine_invariant_scores)
 
 
 def _fit(estimate: Tensor, truth: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -13,7 +13,7 @@ as equal in delta.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -95,33 +95,47 @@ def depth_scores(prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
     return {name: score(prediction, target) for name, score in STANDARD.items()}
 
 
-class DepthScores(PerImageScores):
-    """The table of `depth_scores` of `count` images, gathered exactly over processes.
+class MapScores(PerImageScores):
+    """A table of scores of maps, of `count` images, gathered exactly over processes; a subclass says which scores.
 
     Args:
         count: number of images in the whole data set, over all processes.
         partial: accept that some images are never scored.
         **kwargs: passed to `torchmetrics.Metric`.
 
+    Attributes:
+        columns: the names of the scores.
+        score: the function that gives them for a batch.
+
     Raises:
         DualPixelError: a count below 1.
     """
 
+    columns: ClassVar[tuple[str, ...]]
+    score: ClassVar[Callable[[Tensor, Tensor], dict[str, Tensor]]]
+
     def __init__(self, count: int, partial: bool = False, **kwargs: Any) -> None:
-        super().__init__(tuple(STANDARD), count, partial, **kwargs)
+        super().__init__(self.columns, count, partial, **kwargs)
 
     def update(self, index: Tensor, prediction: Tensor, target: Tensor) -> None:
         """Score one batch.
 
         Args:
             index: (B,) integers, position of each image in the data set.
-            prediction: (B, 1, H, W) inverse depth in pixels.
-            target: the same, positive; NaN where unknown.
+            prediction: (B, 1, H, W), as the function takes it.
+            target: the same; NaN where unknown.
 
         Raises:
-            ValueError: as `abs_rel`, or as `PerImageScores.update`.
+            ValueError: as the function, or as `PerImageScores.update`.
         """
-        super().update(index, depth_scores(prediction, target))
+        super().update(index, type(self).score(prediction, target))
+
+
+class DepthScores(MapScores):
+    """The table of `depth_scores`: inverse depth in pixels, a positive truth."""
+
+    columns = tuple(STANDARD)
+    score = staticmethod(depth_scores)
 
 
 def score_each(score: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, target: Tensor) -> Tensor:

@@ -109,9 +109,8 @@ class DDDNetRecipe(Recipe):
             "weight": reblur_normalise,
             "maximum_radius": reblur_maximum,
         }
-        if (
-            not depth_weight and not reblur_weight
-        ):  # nothing asks for the final blur, and DDP wants all that trains to be used
+        # nothing asks for the final blur then, and DDP wants all that trains to be used
+        if not depth_weight and not reblur_weight:
             net.deblur.depth.requires_grad_(False)
 
     @property
@@ -152,12 +151,15 @@ class DDDNetRecipe(Recipe):
                 error = functional.smooth_l1_loss(prediction[found][known], batch["blur"][known], reduction="sum")
                 terms[name] = error / known.sum().clamp(min=1)
         if self.weights["reblur"] and self.current_epoch >= self.reblur_after:
-            radius, views = self.radius(prediction["blur"]), (batch["left"], batch["right"])
-            margin = min(self.reblur_margin, min(radius.shape[-2:]) // 4)
-            terms["reblur"] = reblur_loss(prediction["sharp"], radius, *views, margin=margin, **self.rendering)
+            terms["reblur"] = self.reblur(prediction["sharp"], self.radius(prediction["blur"]), batch)
         elif self.weights["reblur"] and "depth" not in terms:  # the depth decoder waits, and DDP wants its gradient
             terms["restoration"] = terms["restoration"] + 0 * prediction["blur"].sum()
         return {name: self.weights[name] * term for name, term in terms.items()}
+
+    def reblur(self, sharp: Tensor, radius: Tensor, batch: Batch) -> Tensor:
+        """Return L_reb of an image (B, 3, H, W) and signed radii (B, 1, H, W) against the views of a batch, without its weight."""
+        margin = min(self.reblur_margin, min(radius.shape[-2:]) // 4)
+        return reblur_loss(sharp, radius, batch["left"], batch["right"], margin=margin, **self.rendering)
 
     def radius(self, blur: Tensor) -> Tensor:
         """Return the signed blur radius in pixels that is rendered for an inverse depth."""

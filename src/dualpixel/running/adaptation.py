@@ -14,7 +14,7 @@ from dualpixel.data.pairs import Photographs
 from dualpixel.data.simulated import Place
 from dualpixel.data.stream import to_floats
 from dualpixel.errors import DualPixelError
-from dualpixel.losses.depth import reblur_loss, share_beyond
+from dualpixel.losses.depth import share_beyond
 from dualpixel.optics import combine
 from dualpixel.recipes.base import Batch, Prediction, Recipe
 from dualpixel.running.adaptation_places import CropPlaces
@@ -114,9 +114,9 @@ def check_adapts(recipe: Recipe) -> None:
     """Refuse a recipe whose prediction cannot be rendered into the views again.
 
     Raises:
-        DualPixelError: the recipe has no ``radius`` or no ``rendering``, or renders one sign of the two that the network knows.
+        DualPixelError: the recipe has no ``radius``, ``rendering`` or ``reblur``, or renders one sign of the two that the network knows.
     """
-    missing = [name for name in ("radius", "rendering") if not hasattr(recipe, name)]
+    missing = [name for name in ("radius", "rendering", "reblur") if not hasattr(recipe, name)]
     if missing:
         raise DualPixelError(
             f"recipe {recipe.name} cannot be adapted: it predicts no blur that is rendered into the views (it has no "
@@ -234,7 +234,7 @@ def _measure(
         prediction = recipe(batch)
         found.errors[name] = float(_reblur(recipe, batch, prediction))
         radius, mean = recipe.radius(prediction["blur"]), combine(batch["left"], batch["right"])
-        found.without[name] = float(_rendered_error(recipe, batch, mean, torch.zeros_like(radius)))
+        found.without[name] = float(recipe.reblur(mean, torch.zeros_like(radius), batch))
         found.radii[name] = np.percentile(radius.cpu().numpy(), PERCENTILES).tolist()
         found.beyond[name] = float(share_beyond(radius, recipe.rendering.get("maximum_radius", math.inf)))
         if name in shown:
@@ -248,12 +248,7 @@ def _reblur(recipe: Recipe, batch: Batch, prediction: Prediction) -> Tensor:
         raise DualPixelError(
             f"recipe {recipe.name} cannot be adapted: it predicts {', '.join(prediction)}, and no blur; take dddnet"
         )
-    return _rendered_error(recipe, batch, prediction["sharp"], recipe.radius(prediction["blur"]))
-
-
-def _rendered_error(recipe: Recipe, batch: Batch, sharp: Tensor, radius: Tensor) -> Tensor:
-    margin = min(getattr(recipe, "reblur_margin", 0), min(radius.shape[-2:]) // 4)  # as the recipe trains
-    return reblur_loss(sharp, radius, *(batch[view] for view in VIEWS), margin=margin, **recipe.rendering)
+    return recipe.reblur(prediction["sharp"], recipe.radius(prediction["blur"]), batch)
 
 
 def _cut(views: dict[str, Tensor], place: Place, device: torch.device) -> dict[str, Tensor]:
