@@ -39,14 +39,18 @@ class Entry:
     """One result of a leaderboard.
 
     Args:
-        folder: of its run, resolved.
+        folder: of its run, resolved; of a run of W&B where its files were put.
         run: name of that, its path where several have the name.
         result: what was measured.
+        file: the result file, beside which pictures of the images may lie.
+        link: address of the run's page, where it has one.
     """
 
     folder: Path
     run: str
     result: Result
+    file: Path | None = None
+    link: str | None = None
 
     def scores(self, column: str, group: str = OVERALL) -> float | None:
         """Return a mean, None where there is none."""
@@ -195,7 +199,7 @@ def collect(files: Iterable[Path]) -> tuple[list[Entry], list[str]]:
             left_out.append(said if str(file) in said else f"{file}: {said}")
             continue
         folder = run_of(file)
-        entries.append(Entry(folder, folder.name, result))
+        entries.append(Entry(folder, folder.name, result, file))
     folders: dict[str, set[Path]] = {}
     for one in entries:
         folders.setdefault(one.run, set()).add(one.folder)

@@ -43,6 +43,8 @@ class Result:
         environment: versions and device.
         views_from: where the protocol has views predicted by another network, that network: its ``recipe``, ``weights_sha256`` and
             ``source``, the file.
+        seconds: of one image of the split, the median over all but the first, the recipe's forward pass alone; None where it was not
+            timed. What it ran on stands in `environment`.
     """
 
     schema: int
@@ -66,6 +68,7 @@ class Result:
     made: str
     environment: dict[str, Any]
     views_from: dict[str, str] | None = None
+    seconds: float | None = None
 
 
 def result_path(run: Path, dataset: str, split: str, protocol: str) -> Path:
