@@ -73,16 +73,18 @@ class Heard(Logger):
 
     def __init__(self):
         super().__init__()
-        self.metrics, self.images = [], []
+        self.metrics, self.images, self.steps = [], [], {"metrics": [], "images": []}
 
     def log_metrics(self, metrics, step=None):
         self.metrics.append({name: value for name, value in metrics.items() if name.startswith("val/")})
+        self.steps["metrics"] += [step] if self.metrics[-1] else []
 
     def log_hyperparams(self, *_, **__):
         pass
 
-    def log_image(self, key, images):
+    def log_image(self, key, images, step=None):
         self.images.append((key, images))
+        self.steps["images"].append(step)
 
 
 def trainer_for(folder, callback, epochs=3, **options):

@@ -17,14 +17,46 @@ class KillAt(Callback):
 
     Args:
         step: optimizer steps taken when the process dies.
+        after: seconds for which it hangs before that.
     """
 
-    def __init__(self, step: int) -> None:
-        self.step = step
+    def __init__(self, step: int, after: float = 0.0) -> None:
+        self.step, self.after = step, after
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
         if trainer.global_step == self.step:
+            time.sleep(self.after)
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class TellAt(Callback):
+    """A signal in the middle of a step.
+
+    Args:
+        step: the optimizer step that is under way.
+        signal_name: by default the one by which a scheduler says that time is up.
+    """
+
+    def __init__(self, step: int, signal_name: str = "SIGUSR1") -> None:
+        self.step, self.signal = step, signal.Signals[signal_name]
+
+    def on_before_optimizer_step(self, trainer, pl_module, optimizer):
+        if trainer.global_step == self.step - 1:
+            os.kill(os.getpid(), self.signal)
+
+
+class Slowly(Callback):
+    """Waits after each training step, so that it can be interrupted.
+
+    Args:
+        seconds: how long.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        time.sleep(self.seconds)
 
 
 def kill_when(condition: Callable[[], object], *arguments: object) -> None:

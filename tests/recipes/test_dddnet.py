@@ -55,11 +55,33 @@ def test_what_is_not_published_is_marked():
 
 
 def test_the_ablation_leaves_the_reblur_loss_out():
-    file = FILES["ablations/dddnet/no_reblur"]
-    for name in ("dddnet_syn", "dddnet"):
-        check_settings(["fit", "--config", str(FILES[name]), "--config", str(file)])
-        assert model_of(name, "ablations/dddnet/no_reblur").weights["reblur"] == 0.0
-    assert "7,455,979 parameters" in file.read_text()
+    text = FILES["ablations/dddnet/no_reblur"].read_text()
+    for names in (("dddnet_syn",), ("dddnet", "ablations/dddnet/scratch")):
+        files = (*names, "ablations/dddnet/no_reblur")
+        assert " ".join(f"--config recipes/{name}.yaml" for name in files) in text
+        check_settings(["fit", *(part for name in files for part in ("--config", str(FILES[name])))])
+        assert model_of(*files).weights["reblur"] == 0.0
+    assert "7,455,979 parameters" in text
+
+
+def test_from_scratch_photographs_are_trained_on_as_the_synthetic_set_is():
+    text = FILES["ablations/dddnet/scratch"].read_text()
+    settings = check_settings(
+        ["fit", *(part for name in ("dddnet", "ablations/dddnet/scratch") for part in ("--config", str(FILES[name])))]
+    )
+    synthetic, tuned = read("dddnet_syn"), read("dddnet")
+    for made, like in ((settings["trainer"], synthetic["trainer"]), (settings["data"], tuned["data"])):
+        assert made == like
+    model, like = settings["model"]["init_args"], synthetic["model"]["init_args"]
+    assert all(model[name] == like[name] for name in ("optimizer", "scheduler", "reblur_after", "init_from"))
+    assert model_of("dddnet", "ablations/dddnet/scratch").weights == model_of("dddnet").weights
+    values = [line for line in text.splitlines() if ": " in line and not line.startswith("#")]
+    assert len(values) == 6 and all("  # " in line for line in values) and "7,455,979 parameters" in text
+
+
+def test_every_overlay_of_the_paper_is_tried_here():
+    found = {name.split("/")[-1] for name in FILES if name.startswith("ablations/dddnet/")}
+    assert found == {"no_reblur", "scratch", "short", "signed"}
 
 
 def test_blur_of_both_signs_is_a_file_away():

@@ -45,6 +45,7 @@ def test_the_first_batch_of_each_validation_is_diagnosed_logged_remembered_and_d
         assert list(metrics) == [f"val/{name}" for name in NAMES]
         assert metrics["val/bias/green"] == pytest.approx(values["bias/green"], rel=1e-6)
     assert heard.images == [("val/diagnostics", [str(tmp_path / "diagnostics.png")])] * 3
+    assert heard.steps["images"] == sorted(set(heard.steps["metrics"]))  # at one place of a chart
     assert [path.name for path in tmp_path.glob("*.*")] == ["diagnostics.png"]
     assert cv2.imread(str(tmp_path / "diagnostics.png")).std() > 20
 

@@ -9,7 +9,6 @@ from scenes import photograph, views
 from dualpixel.data.stream import collate, to_floats
 from dualpixel.running import panel_sheet
 from dualpixel.running.folder import CHOSEN, choose_folder, find_checkpoint
-from dualpixel.running.loggers import how_to_sync, make_loggers
 from dualpixel.running.panel_sheet import _detail, draw_panel, draw_views_panel
 
 
@@ -116,31 +115,3 @@ def test_maps_of_a_panel_share_the_scale_of_the_last(tmp_path, predicted, monkey
         assert values == pytest.approx(maps[name][0].numpy())
         assert (options["vmin"], options["vmax"]) == pytest.approx((-4.92, 4.92), abs=0.01)
         assert options["cmap"].name == "coolwarm"
-
-
-def test_csv_is_logged_whether_or_not_wandb_is(tmp_path):
-    loggers = make_loggers(tmp_path, {}, "disabled", "p")
-    assert [type(logger).__name__ for logger in loggers] == ["CSVLogger"]
-    assert how_to_sync(tmp_path) is None
-
-
-def test_wandb_runs_offline_without_a_key_and_says_how_to_sync(tmp_path, monkeypatch):
-    monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("NETRC", raising=False)
-    import wandb
-
-    loggers = make_loggers(tmp_path / "run", {"model": {"width": 0.5}}, "auto", "dualpixel")
-    try:
-        loggers[1].log_metrics({"val/psnr": 30.0}, step=1)
-        assert loggers[1].experiment.offline
-        assert loggers[1].experiment.config["model"] == {"width": 0.5}
-        identity = loggers[1].experiment.id
-    finally:
-        wandb.finish()
-    assert "wandb sync" in how_to_sync(tmp_path / "run")
-    assert list((tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb"))
-    assert (
-        make_loggers(tmp_path / "run", {}, "offline", "dualpixel")[1]._id == identity
-    )  # a resumed run is the same run

@@ -23,10 +23,13 @@ from dualpixel.running.configuration import SavedConfiguration
 from dualpixel.running.diagnostics import Diagnostics
 from dualpixel.running.folder import check_new, choose_folder, find_checkpoint, restarted_checkpoint
 from dualpixel.running.inspect import Inspect
-from dualpixel.running.loggers import WandbMode, how_to_sync, make_loggers
+from dualpixel.running.logged_run import LoggedRun
+from dualpixel.running.loggers import WandbOptions, how_to_sync, make_loggers
 from dualpixel.running.panels import Panels
 from dualpixel.running.predictions import WritePredictions
 from dualpixel.running.progress import progress_callback
+from dualpixel.running.requeue import Requeue
+from dualpixel.running.wandb_logger import RunLogger
 
 ADVERTISED = ("Tip:", "TPU available", "`weights_only` was not set")
 """Log lines of Lightning that say nothing of this run."""
@@ -43,6 +46,7 @@ def run(arguments: list[str]) -> None:
     """
     _quieten(arguments[0])
     arguments = resolve_names(arguments)
+    arguments = spell_out(arguments, {"--protocol": "--scores.protocol"})
     if arguments[0] == "predict":
         arguments = spell_out(arguments, {"--inspect": "--inspect.enabled", "--write": "--predictions.write"})
     arguments += last_lists(check_settings(arguments))
@@ -83,10 +87,7 @@ class DualPixelCLI(LightningCLI):
             default=False,
             help="score the best checkpoint on the test split after fit",
         )
-        parser.add_argument(
-            "--wandb.mode", type=WandbMode, default="auto", help="auto is online when a key is found, else offline"
-        )
-        parser.add_argument("--wandb.project", type=str, default="dualpixel", help="the Weights & Biases project")
+        parser.add_class_arguments(WandbOptions, "wandb")
         parser.add_lightning_class_args(Scores, "scores")
         parser.add_lightning_class_args(Panels, "panels")
         parser.add_lightning_class_args(Diagnostics, "diagnostics")
@@ -129,7 +130,9 @@ class DualPixelCLI(LightningCLI):
             self.datamodule.ensure_prepared(self.subcommand)  # before there is a folder of a run that cannot run
         config = yaml.safe_load(self._parser(self.subcommand).dump(options, skip_none=False))
         if options.trainer.logger in (None, True) and not options.trainer.fast_dev_run:
-            kwargs["logger"] = make_loggers(self.folder, config, options.wandb.mode, options.wandb.project)
+            resumed = options["ckpt_path"] if self.subcommand == "fit" else None
+            wandb = WandbOptions(**options.wandb.as_dict())
+            kwargs["logger"] = make_loggers(self.folder, config, wandb, self.subcommand, resumed)
         kwargs["default_root_dir"] = str(self.folder)
         kwargs["plugins"] = [*_listed(self.config_init[self.subcommand].trainer.plugins), AtomicCheckpoints()]
         trainer = super().instantiate_trainer(**kwargs)
@@ -137,7 +140,12 @@ class DualPixelCLI(LightningCLI):
             trainer.callbacks = [one for one in trainer.callbacks if "ProgressBar" not in type(one).__name__] + [
                 progress_callback()
             ]
-        trainer.callbacks.append(SavedConfiguration(config, self.subcommand, options["ckpt_path"] is not None))
+        logger = next((one for one in trainer.loggers if isinstance(one, RunLogger)), None)
+        trainer.callbacks += [
+            SavedConfiguration(config, self.subcommand, options["ckpt_path"] is not None),
+            LoggedRun(logger, self.subcommand, options.wandb.log_best),
+            Requeue(),
+        ]
         return trainer
 
     def before_fit(self) -> None:
@@ -182,7 +190,7 @@ class DualPixelCLI(LightningCLI):
             print(*(f"its panel: {path}" for path in drawn), sep="\n", end="\n" if drawn else "")
         sync = how_to_sync(self.folder)
         if sync:
-            print(f"Weights & Biases ran offline (no key); send it by: {sync}")
+            print(f"Weights & Biases ran offline; send all of this run by: {sync}")
 
     def _options(self) -> Any:
         return self.config[self.subcommand]

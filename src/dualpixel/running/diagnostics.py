@@ -88,7 +88,7 @@ class Diagnostics(DuringEvaluation):
         draw_diagnostics(path, self.history)
         for logger in trainer.loggers:
             if hasattr(logger, "log_image"):
-                logger.log_image("val/diagnostics", [str(path)])
+                logger.log_image("val/diagnostics", [str(path)], max(0, trainer.global_step - 1))  # as scores are
 
 
 def _training(trainer: Trainer) -> bool:

@@ -12,6 +12,7 @@ CHECKPOINTS = "checkpoints"
 LAST = "last.ckpt"
 CHOSEN = "DUALPIXEL_RUN_FOLDER"
 JOB = ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID")
+SWEEP_RUN = "WANDB_RUN_ID"
 
 
 def choose_folder(root: Path, name: str | None, default: str, checkpoint: Path | None) -> Path:
@@ -33,10 +34,15 @@ def choose_folder(root: Path, name: str | None, default: str, checkpoint: Path |
     elif checkpoint is not None and checkpoint.parent.name == CHECKPOINTS:
         folder = checkpoint.parent.parent
     else:
-        job = next((os.environ[key] for key in JOB if os.environ.get(key, "none") != "none"), None)
-        folder = root / f"{default}-{job[:8]}" if job else _numbered(root, default)
+        job = next((os.environ[key] for key in _jobs() if os.environ.get(key, "none") != "none"), None)
+        folder = root / f"{default}-{job[:16]}" if job else _numbered(root, default)
     os.environ[CHOSEN] = str(folder)
     return folder
+
+
+def _jobs() -> tuple[str, ...]:
+    """A job may be the agent of a sweep, which makes many runs, several at a time: each is named by its own id."""
+    return (SWEEP_RUN, *JOB) if "WANDB_SWEEP_ID" in os.environ else JOB
 
 
 def _numbered(root: Path, default: str) -> Path:

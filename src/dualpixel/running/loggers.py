@@ -2,67 +2,96 @@
 
 import netrc
 import os
+import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.loggers import CSVLogger, Logger
 
-from dualpixel.files import atomic
+from dualpixel.running.wandb_identity import choose_identity
+from dualpixel.running.wandb_logger import RunLogger
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
+SERVER = "https://api.wandb.ai"
 
 
-def make_loggers(folder: Path, config: dict[str, Any], mode: WandbMode, project: str) -> list[Logger]:
-    """Make the loggers of a run.
+@dataclass(frozen=True)
+class WandbOptions:
+    """How a run is logged in Weights & Biases. The variables WANDB_MODE, WANDB_PROJECT ... win over these.
+
+    Args:
+        mode: "auto" logs online when a key is found, else offline; "online" without a key is offline, too.
+        project: the project.
+        entity: whose project; by default that of the key.
+        group: runs that belong together; in a sweep by default the sweep.
+        job_type: what kind of run it is; by default the command that began it.
+        tags: any words.
+        log_best: keep the best checkpoint of a training as an artifact of type "model".
+    """
+
+    mode: WandbMode = "auto"
+    project: str = "dualpixel"
+    entity: str | None = None
+    group: str | None = None
+    job_type: str | None = None
+    tags: list[str] | None = None
+    log_best: bool = False
+
+
+def make_loggers(
+    folder: Path, config: dict[str, Any], options: WandbOptions, command: str = "fit", resumed: str | None = None
+) -> list[Logger]:
+    """Make the loggers of a run. `predict` measures nothing and is no run of W&B.
+
+    A command that goes on with a W&B run keeps its job type; other ones than `fit` put their configuration below their name there, so
+    that the training's own stays.
 
     Args:
         folder: the run's folder. CSV files go to ``logs/version_N``, one for each start, so that no start overwrites another.
         config: the resolved configuration, stored with the W&B run.
-        mode: "auto" logs online when a key is found (WANDB_API_KEY or netrc), else offline; WANDB_MODE decides where it is set.
-        project: the W&B project.
+        options: see there.
+        command: fit, validate, test or predict.
+        resumed: the checkpoint whose training goes on.
     """
     loggers: list[Logger] = [CSVLogger(str(folder), name="logs")]
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if _has_key() else "offline")
-    if mode == "disabled":
+    mode = os.environ.get("WANDB_MODE") or options.mode
+    if mode == "disabled" or command == "predict":
         return loggers
+    if mode not in ("offline", "dryrun"):
+        mode = "online" if _has_key() else "offline"
     os.environ.setdefault("WANDB_SILENT", "true")  # its summary would bury ours
-    identity = _identity(folder)
-    wandb = WandbLogger(
-        name=folder.name,
-        save_dir=str(folder),
-        project=project,
-        id=identity,
-        resume="allow",
-        offline=mode == "offline",
-        config=config,
-    )
-    return [*loggers, wandb]
+    identity = choose_identity(folder, resumed)
+    arguments = {
+        "name": folder.name,
+        "project": options.project,
+        "entity": options.entity,
+        "group": options.group or os.environ.get("WANDB_SWEEP_ID"),
+        "job_type": options.job_type or (None if identity.continues else command),
+        "tags": options.tags,
+    }
+    beside = command != "fit" and identity.continues
+    mode = "offline" if mode == "dryrun" else mode
+    return [*loggers, RunLogger(identity, {command: config} if beside else config, mode, arguments)]
 
 
 def how_to_sync(folder: Path) -> str | None:
-    """Return the command that sends the offline W&B runs of a folder to the server, None where there are none."""
-    runs = folder / "wandb"
-    return f"wandb sync {runs}/offline-run-*" if any(runs.glob("offline-run-*")) else None
+    """Return the command that sends what was logged offline to the server, None where nothing is left to send.
 
-
-def _identity(folder: Path) -> str:
-    """One W&B run for one folder, however often it is resumed."""
-    path = folder / "wandb-id.txt"
-    if path.is_file():
-        return path.read_text().strip()
-    identity = os.urandom(4).hex()
-    if rank_zero_only.rank == 0:
-        with atomic(path) as beside:
-            beside.write_text(identity)
-    return identity
+    One command for all starts of a run: they are sent in the order of time, each continuing the history of the one before. (The
+    option ``--append`` of older versions is gone; those replace the history by that of the last start.)
+    """
+    runs = Path(os.environ.get("WANDB_DIR") or folder) / "wandb"
+    stored = [path for path in runs.glob("offline-run-*/run-*.wandb") if not path.with_suffix(".wandb.synced").exists()]
+    return f"wandb sync {shlex.quote(str(runs))}" if stored else None
 
 
 def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY"):
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
+    host = urlsplit(os.environ.get("WANDB_BASE_URL") or SERVER).hostname
     try:
-        return netrc.netrc().authenticators("api.wandb.ai") is not None
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
     except (OSError, netrc.NetrcParseError):
         return False

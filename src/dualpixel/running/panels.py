@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
+from dualpixel.metrics.functional import psnr
 from dualpixel.recipes.outputs import trained_outputs
 from dualpixel.running.folder import DuringEvaluation
 from dualpixel.running.panel_sheet import draw_panel, draw_views_panel
@@ -14,6 +16,9 @@ from dualpixel.running.panel_sheet import draw_panel, draw_views_panel
 
 class Panels(DuringEvaluation):
     """Draws a panel of chosen scenes into ``panels/`` of the run, and hands it to the loggers that take images.
+
+    These get one image for each scene, ``val/panels/KEY``, so that a scene can be followed over the steps of training; its caption
+    says the PSNR.
 
     A panel shows what is scored: inputs, output, target and errors of the sharp image, and the blur where it is predicted; of
     predicted views each of them, and their difference (see `dualpixel.running.panel_sheet`).
@@ -32,6 +37,7 @@ class Panels(DuringEvaluation):
         self.count, self.keys, self.every_n_validations, self.error_gain = count, keys, every_n_validations, error_gain
         self.drawn: dict[str, list[Path]] = {}
         """Evaluation (``val-step00000270``, ``test-NAME``) -> the panels this process drew."""
+        self._captions: dict[str, dict[str, str]] = {}
         self._validations = 0
 
     def batch(self, trainer: Trainer, recipe: LightningModule, stage: str, outputs: Any, batch: Any) -> None:
@@ -62,17 +68,40 @@ class Panels(DuringEvaluation):
                     shown = {name: one[row] for name, one in maps.items()}
                     draw_panel(path, key, images, made["sharp"], wanted["sharp"], self.error_gain, shown)
                 self.drawn.setdefault(stem, []).append(path)
+                self._captions.setdefault(stem, {})[key] = _caption(images.get("combined"), made, wanted)
 
     def _log(self, trainer: Trainer, stem: str, stage: str) -> None:
-        trainer.strategy.barrier()  # other processes draw their own scenes; the first one hands all of them on
+        captions = _of_all(trainer, self._captions.pop(stem, {}))  # other processes draw their own scenes
+        step = max(0, trainer.global_step - 1)  # where the scores of the same validation are logged
         if not trainer.is_global_zero:
             return
-        paths = sorted((self.folder / "panels").glob(f"{stem}-*.png"))
-        for logger in trainer.loggers:
-            if paths and hasattr(logger, "log_image"):
-                logger.log_image(
-                    f"{stage}/panels", [str(path) for path in paths], caption=[path.stem for path in paths]
-                )
+        for key, caption in sorted(captions.items()):
+            path = str(self.folder / "panels" / f"{stem}-{key}.png")
+            for logger in trainer.loggers:
+                if hasattr(logger, "log_image"):
+                    logger.log_image(f"{stage}/panels/{key}", [path], step, caption=[f"{stem}: {caption}"])
+
+
+def _of_all(trainer: Trainer, mine: dict[str, str]) -> dict[str, str]:
+    """Return the captions of all processes."""
+    if trainer.world_size == 1:
+        return mine
+    found: list[dict[str, str]] = [{}] * trainer.world_size
+    torch.distributed.all_gather_object(found, mine)
+    return {key: caption for one in found for key, caption in one.items()}
+
+
+def _caption(unprocessed: Tensor | None, made: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Say the PSNR of each image, and that of the input in its place."""
+    said = []
+    for name, image in made.items():
+        before = "" if unprocessed is None else f" (input {_psnr(unprocessed, wanted[name]):.2f})"
+        said.append(f"{name} {_psnr(image, wanted[name]):.2f} dB{before}")
+    return ", ".join(said)
+
+
+def _psnr(image: Tensor, target: Tensor) -> float:
+    return float(psnr(image[None].float(), target[None].float())[0])
 
 
 def _maps(prediction: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Tensor]:
