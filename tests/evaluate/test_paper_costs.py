@@ -2,10 +2,16 @@ import pytest
 import torch
 
 from dualpixel.evaluate.cost import count_macs, count_macs_by_operator
-from dualpixel.evaluate.paper_costs import deblurnet_operations, dpanet_operations, k3dn_operations, paper_cost
-from dualpixel.nets import K3DN, DDDNet, DPANet, DPDNet
+from dualpixel.evaluate.paper_costs import (
+    deblurnet_operations,
+    dpanet_operations,
+    dpdnet_operations,
+    k3dn_operations,
+    paper_cost,
+)
+from dualpixel.nets import K3DN, MDP, DDDNet, DPANet, DPDNet
 from dualpixel.nets.k3dn import VARIANTS
-from dualpixel.recipes import DDDNetRecipe, DPANetRecipe, K3DNRecipe
+from dualpixel.recipes import DDDNetRecipe, DPANetRecipe, DPDNetRecipe, K3DNRecipe
 
 RUNNER_UP = {"base_channels": 28, "residual_blocks": 2, "psf_blocks": 7, "srp_blocks": 4}
 K3DN_COSTS = {
@@ -47,10 +53,18 @@ def test_counting_leaves_no_hooks_behind(batch):
     assert not any(layer._forward_hooks for layer in recipe.modules())
 
 
-def test_a_paper_that_counts_as_we_do_has_no_count_of_its_own():
+def test_a_network_whose_cost_no_paper_prints_has_no_count_of_its_own():
     with torch.device("meta"):
         assert paper_cost(DPANet()).count is dpanet_operations
-        assert paper_cost(DPDNet()) is None
+        assert paper_cost(MDP()) is None
+
+
+def test_k3dns_table_counts_dpdnets_multiply_accumulates_twice():
+    with torch.device("meta"):
+        recipe = DPDNetRecipe(DPDNet())
+    batch = {name: torch.empty(1, 3, 1120, 1680) for name in ("left", "right")}
+    assert giga(count_macs(recipe, batch)) == 1574.30
+    assert giga(dpdnet_operations(recipe, batch)) == 3148.60  # the table: 3150 G
 
 
 def k3dn(height, width, **options):

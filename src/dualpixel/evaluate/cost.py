@@ -10,10 +10,26 @@ import torchvision.ops  # noqa: F401 - makes torch.ops.torchvision known
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dualpixel.data.fields import IMAGES
+from dualpixel.recipes.base import Recipe
+
 
 def count_parameters(module: nn.Module) -> int:
     """Return the number of parameters, trained or not."""
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+def count_parameters_for_inference(net: nn.Module) -> int:
+    """Return the number of parameters of a network in its form for inference, where it has one (`cache`); of `count_parameters` else.
+
+    What can be computed once is stored there in place of what it is computed from, and such stores are no parameters.
+    """
+    return count_parameters(copy.deepcopy(net).cache() if hasattr(net, "cache") else net)
+
+
+def shapes_of_one_image(recipe: Recipe, height: int, width: int) -> dict[str, torch.Tensor]:
+    """Return a batch of one image without values, with the fields that a recipe needs."""
+    return {name: torch.empty(1, 3 if name in IMAGES else 1, height, width, device="meta") for name in recipe.inputs}
 
 
 def count_macs(module: nn.Module, batch: dict[str, torch.Tensor]) -> int | None:
@@ -50,11 +66,9 @@ def count_macs_by_operator(
         part: count within this part of the module only, such as "net.depth"; it has to be called, not only used.
     """
     shapes_only, shapes = on_meta(module, batch)
-    try:
-        with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=FORMULAS | (also or {})) as counter:
-            shapes_only(shapes)
-    except (NotImplementedError, RuntimeError):  # what torch raises when a value is asked of a tensor that has none
-        return None
+    with FlopCounterMode(display=False, custom_mapping=FORMULAS | (also or {})) as counter:
+        if not follows_shapes(shapes_only, shapes):
+            return None
     counts = counter.get_flop_counts().get(f"{type(module).__name__}.{part}" if part else "Global", {})
     return {str(operator).rpartition(".")[2]: operations // 2 for operator, operations in counts.items()}
 
@@ -67,6 +81,16 @@ def on_meta(module: nn.Module, batch: dict[str, torch.Tensor]) -> tuple[nn.Modul
     finally:
         module._trainer = trainer
     return shapes_only, {name: value.to("meta") for name, value in batch.items() if isinstance(value, torch.Tensor)}
+
+
+def follows_shapes(shapes_only: nn.Module, shapes: dict[str, torch.Tensor]) -> bool:
+    """Call the copies that `on_meta` returns; return whether that is possible: it is not where the way depends on values."""
+    try:
+        with torch.no_grad():
+            shapes_only(shapes)
+    except (NotImplementedError, RuntimeError):  # what torch raises when a value is asked of a tensor that has none
+        return False
+    return True
 
 
 def _deformable_operations(features: torch.Size, weight: torch.Size, *_: Any, out_shape: torch.Size, **__: Any) -> int:
