@@ -21,6 +21,9 @@ from dualpixel.recipes import DDDNetRecipe
 from dualpixel.weights.files import load_weights
 
 SHIFTS, LEVELS, LARGEST = list(range(-4, 4)), (-12, 11), 16.0
+SIZE = (100, 132)
+"""Of all scenes; neither is a multiple of 8."""
+SCENES = {"train": 8, "val": 1, "test": 4}
 STEPS_AN_EPOCH, KILLED_AT, SAVED_AT = 4, 7, 6
 QUICK = {
     "model": {"init_args": {"net": {"init_args": {"width": 0.05}}, "reblur_after": 0}},
@@ -44,15 +47,39 @@ def folder(tmp_path_factory):
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module")
-def shards(folder):
-    path = folder / "shards" / "quickstart"
-    main(["data", "prepare", "quickstart", "--out", str(path), "--processes", "1"])
-    return path
+def made_set(folder, name, scenes, **camera):
+    """Card and shards of scenes of so many a split, rendered with a camera."""
+    for split, count in scenes.items():
+        write_rgbd(folder / f"rgbd_{name}" / split, [f"{split}{number}" for number in range(count)], size=SIZE)
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump(camera))
+    main(["simulate", "--source", str(folder / f"rgbd_{name}"), "--out", str(folder / name), "--camera",
+          str(folder / f"{name}.yaml"), "--processes", "1"])  # fmt: skip
+    card = folder / name / "card.yaml"
+    main(["data", "prepare", str(card), "--source", str(folder / name), "--out", str(folder / "shards" / name),
+          "--processes", "1"])  # fmt: skip
+    return card, folder / "shards" / name
 
 
 @pytest.fixture(scope="module")
-def settings(folder, shards):
+def prepared(folder):
+    """Card and shards of a set whose blur has both signs and lies within what the network knows."""
+    return made_set(folder, "pairs", SCENES, f_number=2.8, focus=1.7)
+
+
+@pytest.fixture(scope="module")
+def shards(prepared):
+    return prepared[1]
+
+
+@pytest.fixture(scope="module")
+def place(folder, prepared):
+    """The options that say what a command reads, and where it writes."""
+    card, root = map(str, prepared)
+    return ["--data.dataset", card, "--data.root", root, "--run.root", str(folder / "runs")]
+
+
+@pytest.fixture(scope="module")
+def settings(folder, place):
     """Recipe -> all that a command is told of it."""
     quick = folder / "quick.yaml"
     quick.write_text(yaml.safe_dump(QUICK))
@@ -61,7 +88,6 @@ def settings(folder, shards):
         recipe: [*(TOP / "recipes" / f"{name}.yaml" for name in (recipe, *others)), quick]
         for recipe in ("dddnet_syn", "dddnet")
     }
-    place = ["--data.root", str(shards), "--run.root", str(folder / "runs")]
     return {
         recipe: [word for one in names for word in ("--config", str(one))] + place for recipe, names in files.items()
     }
@@ -178,9 +204,9 @@ def test_predictions_and_maps_of_blur_have_the_size_of_the_input(folder, setting
     keys = [sample.key for sample in PreparedSplit(shards / "test").index.samples]
     assert sorted(path.stem for path in out.glob("*.png")) == sorted(keys)
     for key in keys:
-        assert read_image(out / f"{key}.png", 16).shape == (500, 741, 3)  # neither is a multiple of 8
+        assert read_image(out / f"{key}.png", 16).shape == (*SIZE, 3)
         blur = np.load(out / "blur" / f"{key}.npy")
-        assert blur.shape == (500, 741) and blur.dtype == np.float32 and np.isfinite(blur).all()
+        assert blur.shape == SIZE and blur.dtype == np.float32 and np.isfinite(blur).all()
         assert np.abs(blur).max() < 2 * LARGEST
     key, batch = first_scene(shards / "test")
     recipe = dualpixel.load("dddnet", weights=last_of(tuned)).eval()
@@ -194,15 +220,7 @@ def test_predictions_and_maps_of_blur_have_the_size_of_the_input(folder, setting
 @pytest.fixture(scope="module")
 def wide(folder):
     """A scene taken with so wide an aperture that its blur lies beyond what the network knows, to either side."""
-    source = write_rgbd(folder / "rgbd" / "val", ["room"], size=(100, 132)).parent
-    camera = {"f_number": 0.4, "focus": 1.7, "maximum_radius": 60.0}
-    (folder / "wide.yaml").write_text(yaml.safe_dump(camera))
-    main(["simulate", "--source", str(source), "--out", str(folder / "pairs"), "--camera", str(folder / "wide.yaml"),
-          "--processes", "1"])  # fmt: skip
-    card = folder / "pairs" / "card.yaml"
-    main(["data", "prepare", str(card), "--source", str(folder / "pairs"), "--out", str(folder / "shards" / "wide"),
-          "--processes", "1"])  # fmt: skip
-    return card, folder / "shards" / "wide"
+    return made_set(folder, "wide", {"val": 1}, f_number=0.4, focus=1.7, maximum_radius=60.0)
 
 
 def test_blur_beyond_the_levels_and_beyond_the_renderer_is_logged(folder, settings, trained, wide):
@@ -242,17 +260,16 @@ def test_blur_beyond_the_renderer_is_clamped_and_never_wrapped(wide):
 
 
 @pytest.mark.parametrize("by", ["--ckpt_path", "--model.init_from"])
-def test_weights_are_refused_where_options_differ_that_no_shape_tells(folder, shards, trained, capsys, by):
-    given = ["--config", str(TOP / "recipes" / "dddnet_syn.yaml"), "--model.net.width", "0.05", "--data.dataset", "quickstart",
-             "--data.root", str(shards), "--trainer.accelerator", "cpu", "--trainer.devices", "1", "--run.root", str(folder / "runs"),
-             "--run.name", "refused", "--data.num_workers", "0", "--scores.lpips", "false", by,
+def test_weights_are_refused_where_options_differ_that_no_shape_tells(place, trained, capsys, by):
+    given = ["--config", str(TOP / "recipes" / "dddnet_syn.yaml"), "--model.net.width", "0.05", *place, "--trainer.accelerator",
+             "cpu", "--trainer.devices", "1", "--run.name", "refused", "--data.num_workers", "0", "--scores.lpips", "false", by,
              str(last_of(trained))]  # fmt: skip
     said = refused(capsys, "test", *given)
     assert "residual is false, theirs true; shifts is [0, 1, 2, 3], theirs [-4, -3, -2, -1, 0, 1, 2, 3]" in said
     assert "Give --model.net.residual true --model.net.shifts '[-4, -3, -2, -1, 0, 1, 2, 3]'" in said
     options = ["--model.net.residual", "true", "--model.net.shifts", str(SHIFTS), "--trainer.limit_test_batches", "1"]
     main(["test", *given, *options])  # as it says
-    assert "dddnet_syn on quickstart test" in capsys.readouterr().out
+    assert "dddnet_syn on pairs test" in capsys.readouterr().out
 
 
 def test_radii_of_one_sign_are_not_written_of_a_network_that_knows_both(folder, shards, trained, settings, capsys):

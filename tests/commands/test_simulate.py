@@ -1,7 +1,7 @@
 import shlex
 
 import pytest
-from command_line import refused, run_module
+from command_line import refused
 from killing import kill_when
 from rgbd_scenes import write_rgbd
 
@@ -17,17 +17,17 @@ def files(out):
     return {path.relative_to(out): path.read_bytes() for path in out.rglob("*.*") if not path.name.startswith(".")}
 
 
-def test_a_killed_run_goes_on_and_ends_like_an_uninterrupted_one(tmp_path):
+def test_a_killed_run_goes_on_and_ends_like_an_uninterrupted_one(tmp_path, capsys):
     source, out = write_rgbd(tmp_path / "source" / "train", NAMES, size=(192, 256)).parent, tmp_path / "pairs"
     arguments = ["simulate", "--source", source, "--out", out, "--processes", "2"]
     kill_when(lambda: len(list(out.glob("train/records/room*.json"))) >= 2, *arguments)
     done = {path: path.stat().st_mtime_ns for path in out.glob("train/records/room*.json")}
     assert 2 <= len(done) < len(NAMES) and not (out / "card.yaml").exists()
 
-    again = run_module(*map(str, arguments))
-    assert again.returncode == 0, again.stderr
-    assert f"12 train; {12 - len(done)} rendered now" in again.stdout
-    assert f"data prepare {out}/card.yaml --source {out}" in again.stdout
+    main([*map(str, arguments)])
+    said = capsys.readouterr().out
+    assert f"12 train; {12 - len(done)} rendered now" in said
+    assert f"data prepare {out}/card.yaml --source {out}" in said
     assert all(path.stat().st_mtime_ns == time for path, time in done.items())
     assert not [path for path in out.rglob(".*") if path.name != ".lock"]
 
