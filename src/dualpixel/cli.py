@@ -24,7 +24,8 @@ TOOLS = {
     "adapt": "fine-tune weights on your own dual-pixel photographs, without any truth",
     "convert": "turn an authors' weight file into ours",
     "profile": "parameters, multiply-accumulates, time and memory of a recipe",
-    "leaderboard": "rank results of runs with intervals, beside what papers print",
+    "protocols": "how scores are compared: every protocol in words, or a file of your own",
+    "leaderboard": "rank results of runs with intervals, beside what papers print: Markdown, a page, W&B",
 }
 
 
@@ -84,6 +85,10 @@ def _run(arguments: list[str]) -> None:
         from dualpixel.commands.profile import run as run_profile
 
         run_profile(arguments[1:])
+    elif command == "protocols":
+        from dualpixel.commands.protocols import run as run_protocols
+
+        run_protocols(arguments[1:])
     elif command == "leaderboard":
         from dualpixel.commands.leaderboard import run as run_leaderboard
 

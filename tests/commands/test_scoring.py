@@ -1,9 +1,11 @@
+import json
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 from command_line import TOP, refused
 from lightning.pytorch import Callback, Trainer
 from scenes import SIZE, TEST_KEYS
@@ -14,9 +16,10 @@ from dualpixel import DualPixelError
 from dualpixel.cli import main
 from dualpixel.data import DualPixelData
 from dualpixel.data.reading import PreparedSplit
-from dualpixel.evaluate.protocols import get_protocol
+from dualpixel.evaluate.protocols import FILES, find_protocol, get_protocol
 from dualpixel.evaluate.result import load_result
 from dualpixel.evaluate.scores import Scores
+from dualpixel.evaluate.thumbnails import KINDS, find_thumbnails
 from dualpixel.recipes.base import Recipe
 
 DPDNET = str(TOP / "recipes" / "dpdnet.yaml")
@@ -46,7 +49,7 @@ def batch_of(images):
 def test_a_test_by_dpanets_protocols_sees_and_scores_8_bits(
     arguments, trained, small_shards, tmp_path, capsys, protocol, halved
 ):
-    main(["test", *arguments, "--scores.protocol", protocol])
+    main(["test", *arguments, "--protocol", protocol])
     assert f"protocol {protocol}" in capsys.readouterr().out
     result = load_result(tmp_path / "p" / "results" / "dpdd_small-test" / protocol / "result.json")
     assert result.protocol == protocol and result.complete and ("halved" in result.protocol_description) is halved
@@ -71,6 +74,32 @@ def test_a_test_by_dpanets_protocols_sees_and_scores_8_bits(
         assert row["mae"] == pytest.approx(difference, abs=1e-7)
 
 
+def test_a_result_has_its_time_and_pictures_of_its_images(arguments, tmp_path, capsys):
+    main(["test", *arguments])
+    path = tmp_path / "p" / "results" / "dpdd_small-test" / "dpdnet-16bit" / "result.json"
+    result, found = load_result(path), find_thumbnails(path)
+    said = capsys.readouterr().out
+    assert 0 < result.seconds < 5 and f"{result.seconds:.3g} s an image on " in said
+    assert "no paper prints scores of this network (dpdnet) on all of dpdd_small test" in said
+    assert json.loads((path.parent / "reproduction.json").read_text())["rows"] == []
+    assert result.environment["device_name"] and result.environment["threads"] >= 1
+    assert not {"seconds", "loss"} & {*result.rows[0], *result.means["overall"]}
+    assert set(found) == set(TEST_KEYS) and all(set(kinds) == set(KINDS) for kinds in found.values())
+    target = cv2.imread(str(found[TEST_KEYS[0]]["target"]), cv2.IMREAD_UNCHANGED)
+    assert target.shape == (128, 128, 3) and target.std() > 10
+
+    files = [file for kinds in found.values() for file in kinds.values()]
+    before = {file: file.read_bytes() for file in files}
+    main(["test", *arguments, "--trainer.limit_test_batches", "2", "--run.name", "limited"])
+    assert not list((tmp_path / "limited").rglob("*.webp"))
+    main(["test", *arguments])
+    assert {file: file.read_bytes() for file in files} == before
+    main(
+        ["test", *arguments, "--scores.thumbnails", "false"]
+    )  # those of another test would show what is not scored here
+    assert not find_thumbnails(path) and load_result(path).rows == result.rows
+
+
 def test_validation_does_not_know_the_protocol(arguments, capsys):
     said = []
     for protocol in ("dpdnet-16bit", "dpanet-half"):
@@ -82,7 +111,10 @@ def test_validation_does_not_know_the_protocol(arguments, capsys):
 def test_protocols_are_refused_where_they_are_unknown_or_for_other_data(arguments, capsys):
     assert "did you mean 'dpanet-half'" in refused(capsys, "test", *arguments, "--scores.protocol", "dpanet_half")
     message = refused(capsys, "test", *arguments, "--scores.protocol", "whole-8bit")
-    assert "whole-8bit is for data of 8 bits, dpdd_small has 16" in message and "dpdnet-16bit or dpanet-8bit" in message
+    assert (
+        "whole-8bit is for data of 8 bits, dpdd_small has 16" in message
+        and "--protocol dpdnet-16bit or dddnet-half or dpanet-8bit" in message
+    )
 
 
 def trainer_of(bit_depth):
@@ -181,16 +213,17 @@ class Batches(Callback):
 
 @pytest.fixture
 def tested(small_card, small_shards, tmp_path):
-    """Run a test of a recipe by the protocol of K3DN; return its result, and the sizes that callbacks saw."""
+    """Run a test of a recipe, by default by the protocol of K3DN; return its result, and the sizes that callbacks saw."""
 
-    def run(recipe):
+    def run(recipe, protocol="k3dn-1152x1792", **options):
         data, batches = DualPixelData(str(small_card), root=small_shards, num_workers=0), Batches()
         trainer = Trainer(
             accelerator="cpu", devices=1, logger=False, enable_progress_bar=False, enable_model_summary=False,
-            default_root_dir=tmp_path, callbacks=[Scores("k3dn-1152x1792", lpips=False), batches],
+            default_root_dir=tmp_path, callbacks=[Scores(protocol, lpips=False), batches], **options,
         )  # fmt: skip
         trainer.test(recipe, datamodule=data, verbose=False)
-        return load_result(next(tmp_path.rglob("k3dn-1152x1792/result.json"))), batches.sizes
+        path = next(tmp_path.rglob(f"{find_protocol(protocol).id}/result.json"), None)
+        return path and load_result(path), batches.sizes
 
     return run
 
@@ -223,3 +256,63 @@ def test_a_recipe_is_left_as_it_was_after_a_test_that_ends_or_breaks(tested):
     with pytest.raises(RuntimeError, match="broken"):
         tested(recipe)
     assert not recipe._forward_hooks and not recipe._forward_pre_hooks
+
+
+@pytest.fixture
+def own_protocol(tmp_path):
+    """A file of the user's that cuts a border and 16 bits, in tiles, with the other SSIM."""
+    content = yaml.safe_load((FILES / "tiled-16bit.yaml").read_text())
+    content |= {
+        "id": "mine",
+        "border": 5,
+        "quantisation": {"input": 10, "target": None, "output": 9},
+        "inference": {"mode": "tiled", "tile": 64, "overlap": 16},
+        "metrics": ["mae", "psnr", "ssim"],
+        "ssim": "gaussian11",
+        "lpips": None,
+    }
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    return str(tmp_path / "mine.yaml")
+
+
+def test_a_protocol_of_the_users_is_carried_out_key_by_key(tested, own_protocol, small_shards):
+    recipe = Identity()
+    result, sizes = tested(recipe, own_protocol)
+    assert recipe.seen[0] <= 96 and recipe.seen[1] <= 96 and sizes == {SIZE} and "forward" not in vars(recipe)
+    assert list(result.rows[0]) == ["key", "group", "mae", "psnr", "ssim", "input_mae", "input_psnr", "input_ssim"]
+    assert result.protocol == find_protocol(own_protocol).id and result.protocol.startswith("mine-")
+    assert result.protocol_settings["border"] == 5 and "5 pixels cut off every side" in result.protocol_description
+    assert result.macs_size == list(SIZE) and SIZE[0] * SIZE[1] * 9 < result.macs < 3 * SIZE[0] * SIZE[1] * 9
+
+    split, inside = PreparedSplit(small_shards / "test"), np.s_[5:-5, 5:-5]
+    for position, row in enumerate(result.rows):
+        combined, sharp = (np.asarray(split.array(position, name)) for name in ("combined", "sharp"))
+        seen, sharp = (combined >> 6)[inside] / 1023, sharp[inside] / 65535
+        output = np.floor(seen.astype(np.float32) * 511) / 511
+        for prefix, image in (("", output), ("input_", seen)):
+            assert row[f"{prefix}psnr"] == pytest.approx(peak_signal_noise_ratio(sharp, image, data_range=1), abs=1e-4)
+            assert row[f"{prefix}mae"] == pytest.approx(np.abs(image - sharp).mean(), abs=1e-6)
+            gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+            ssim = structural_similarity(image, sharp, channel_axis=-1, data_range=1.0, **gaussian)
+            assert row[f"{prefix}ssim"] == pytest.approx(ssim, abs=1e-6)
+
+
+def test_a_file_is_a_protocol_on_the_command_line_too(arguments, own_protocol, tmp_path, capsys):
+    main(["test", *arguments, f"--protocol={own_protocol}"])
+    said = capsys.readouterr().out
+    (path,) = (tmp_path / "p").rglob("result.json")
+    assert path.parent.name.startswith("mine-") and f"protocol {path.parent.name}" in said
+    assert load_result(path).protocol == path.parent.name
+    message = refused(capsys, "test", *arguments, "--protocol", str(tmp_path / "theirs.yml"))
+    assert message.endswith("theirs.yml: no such file")
+    (tmp_path / "theirs.yml").write_text("id: theirs\nborders: 4\n")
+    message = refused(capsys, "test", *arguments, "--protocol", str(tmp_path / "theirs.yml"))
+    assert "unknown key 'borders'; did you mean 'border'" in message
+
+
+@pytest.mark.parametrize(("images", "known"), [(1, False), (2, True)])
+def test_the_first_image_is_not_timed(tested, monkeypatch, images, known):
+    shown = []
+    monkeypatch.setattr("dualpixel.evaluate.scores.show", lambda result, path: shown.append(result))
+    assert tested(Identity(), "dpdnet-16bit", limit_test_batches=images)[0] is None  # a part is shown, and not written
+    assert (shown[0].seconds is not None) is known and len(shown[0].rows) == images

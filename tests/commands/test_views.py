@@ -244,7 +244,7 @@ def test_protocols_and_weights_for_predicted_views_go_together(chained, work, tr
         and "--scores.views_from" in message
     )
     message = refused(capsys, *chained, "--scores.views_from", weights)
-    assert f"dpdnet-16bit takes the views of the data; choose --scores.protocol {PROTOCOL}" in message
+    assert f"dpdnet-16bit takes the views of the data; choose --protocol {PROTOCOL}" in message
     both = [*chained, "--scores.protocol", PROTOCOL, "--scores.views_from"]
     assert "no such file" in refused(capsys, *both, "none.safetensors")
     message = refused(capsys, *both, str(trained / "checkpoints" / "last.ckpt"))

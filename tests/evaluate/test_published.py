@@ -107,7 +107,7 @@ def test_protocols_fit_the_size_the_bits_and_the_columns_that_the_row_has():
         assert row.protocol in card.protocols
         if card.size and row.table.size:
             assert protocol.halved == (list(row.table.size) != list(card.size))
-            assert row.table.bit_depth == (protocol.bits or card.bit_depth)
+            assert row.table.bit_depth == (protocol.quantisation.input or card.bit_depth)
         assert bool(protocol.truth) == bool(row.dataset in ("ddd_syn", "dpd_disp"))
 
 

@@ -76,6 +76,21 @@ def test_without_a_score_there_is_no_best_validation(history):
     assert best_validation(history) is None
 
 
+def test_what_leaderboards_refuse_is_said_when_it_is_measured(capsys):
+    rows = [{"key": "a", "group": "indoor", "psnr": 25.0}, {"key": "b", "group": "indoor", "psnr": 25.0}]
+    show(result({"psnr": 25.0}, rows=rows, seconds=0.1234, environment={"device_name": "Abacus"}), None)
+    said = capsys.readouterr().out
+    assert "contradicts" not in said and ", 0.123 s an image on Abacus; data" in said
+    show(result({"psnr": "inf"}, rows=rows), None)
+    said = capsys.readouterr().out
+    assert "warning: this result contradicts itself: overall psnr is inf, outside of 0 to 120" in said
+    assert said.strip().endswith("; leaderboards leave it out")
+    one = result({"psnr": 25.0}, rows=rows)
+    one.means["overall"] = {"psnr": 26.0}
+    show(one, None)
+    assert "overall psnr is 26 and not the mean of the groups', 25.0000 to 25.0000" in capsys.readouterr().out
+
+
 def test_maps_have_a_table_of_their_own(capsys):
     maps = {"abs_rel": 0.5, "rmse": 1.5, "rmse_log": 0.25, "delta1": 0.625, "delta2": 0.875, "delta3": 1.0}
     maps |= {f"coarse_{name}": value + 2 for name, value in maps.items()}

@@ -30,11 +30,12 @@ def test_a_result_is_the_same_after_a_round_trip(tmp_path):
     json.loads(path.read_text(), parse_constant=pytest.fail)  # no NaN, no Infinity: other programs read it too
 
 
-def test_a_result_without_the_key_for_predicted_views_is_read_as_it_is(tmp_path):
+def test_a_result_without_the_keys_of_later_versions_is_read_as_it_is(tmp_path):
     path = tmp_path / "result.json"
     save_result(path, result())
     content = json.loads(path.read_text())
-    assert content.pop("views_from") is None  # as results were written before there was such a protocol
+    for name in ("views_from", "seconds", "protocol_settings"):  # as results were written before there were such keys
+        assert content.pop(name) is None
     path.write_text(json.dumps(content))
     assert load_result(path) == result()
     origin = {"recipe": "mdp", "weights_sha256": "1" * 64, "source": "mdp.safetensors"}
@@ -62,8 +63,8 @@ def test_protocols_of_the_cards_exist_and_are_for_their_bits(name):
     assert card.protocols
     assert all(card.bit_depth in get_protocol(one).data_bits for one in card.protocols)
     first = get_protocol(card.protocols[0])
-    compared = f"the {card.bit_depth}-bit target" if first.metrics else f"{card.bit_depth}-bit views"
-    assert compared in first.description
+    compared = f"of {card.bit_depth} bits as stored" if first.metrics else f"cut to {card.bit_depth} bits"
+    assert f"inputs and target {compared}" in first.description
 
 
 @pytest.mark.parametrize(

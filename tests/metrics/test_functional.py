@@ -4,7 +4,7 @@ import torch
 from skimage.metrics import structural_similarity
 
 from dualpixel.metrics import functional
-from dualpixel.metrics.functional import mae, psnr, rmse_relative, ssim
+from dualpixel.metrics.functional import mae, psnr, rmse_relative, ssim, ssim_gaussian
 
 ALL = [psnr, ssim, mae, rmse_relative]
 
@@ -180,6 +180,19 @@ def test_refused_images(score):
         score(image[:, :, :0], image[:, :, :0])
     with pytest.raises(ValueError, match="target is torch.uint8"):
         score(image, (image * 255).to(torch.uint8))
+
+
+@pytest.mark.parametrize("size", [(11, 11), (24, 57)])
+def test_ssim_with_a_gaussian_window_equals_scikit_image(size):
+    pairs = [sharp_and_blurry(*size, seed) for seed in (0, 1)]
+    found = ssim_gaussian(*(as_batch(*images) for images in zip(*pairs, strict=True)))
+    gaussian = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    for score, (blurry, sharp) in zip(found, pairs, strict=True):
+        expected = structural_similarity(blurry, sharp, channel_axis=2, data_range=1.0, **gaussian)
+        assert score.item() == pytest.approx(expected, abs=1e-12)
+        assert abs(expected - reference_ssim(blurry, sharp)) > 1e-4
+    with pytest.raises(ValueError, match="10 x 40 pixels are smaller than the 11 x 11 window"):
+        ssim_gaussian(torch.zeros(1, 3, 10, 40), torch.zeros(1, 3, 10, 40))
 
 
 def test_ssim_refuses_images_smaller_than_its_window():

@@ -29,6 +29,7 @@ CLASSES = {
     "diagnostics": "dualpixel.running.diagnostics.Diagnostics",
     "best": "dualpixel.running.checkpoints.BestCheckpoint",
     "last": "dualpixel.running.checkpoints.LastCheckpoint",
+    "wandb": "dualpixel.running.loggers.WandbOptions",
     "predictions": "dualpixel.running.predictions.WritePredictions",
     "inspect": "dualpixel.running.inspect.Inspect",
     "sharp_regions": "dualpixel.evaluate.sharp_region_analysis.SharpRegions",

@@ -28,6 +28,10 @@ FUNCTIONS = {
     "mae": functional.mae,
 }
 IMAGE_METRICS = (*FUNCTIONS, "lpips")
+SSIM = {"uniform7": functional.ssim, "gaussian11": functional.ssim_gaussian}
+"""Variants of SSIM."""
+SSIM_WINDOWS = {"uniform7": functional.SSIM_WINDOW, "gaussian11": functional.SSIM_GAUSSIAN_WINDOW}
+"""Variant -> pixels along its window, which an image must have."""
 MAP_METRICS = {"blur": tuple(depth.STANDARD), "disparity": affine_invariant.NAMES}
 """Map of the data -> the scores of what is compared with it."""
 MAP_PREFIXES = {"blur": {"blur": "", "coarse": "coarse_"}, "disparity": {"blur": ""}}
@@ -83,6 +87,7 @@ def score_images(
     unprocessed: Tensor | None,
     metrics: Sequence[str],
     perceptual: Compare | None = None,
+    ssim: Compare = functional.ssim,
 ) -> dict[str, Tensor]:
     """Score a batch.
 
@@ -92,11 +97,12 @@ def score_images(
         unprocessed: the blurry input (B, 3, H, W); None where there is none.
         metrics: see `column_names`.
         perceptual: what measures LPIPS; without it the column stays empty.
+        ssim: the variant of SSIM.
 
     Returns:
         Column of `column_names` -> (B,), but for LPIPS that cannot be measured.
     """
-    plain = {name: FUNCTIONS[name] for name in metrics if name in FUNCTIONS}
+    plain = {name: one for name, one in (FUNCTIONS | {"ssim": ssim}).items() if name in metrics}
     scores: dict[str, Tensor] = {}
     if "sharp" in images:
         measures = plain | ({"lpips": perceptual} if perceptual and "lpips" in metrics else {})
@@ -140,7 +146,7 @@ def score_maps(maps: Mapping[str, Tensor], truth: str, target: Tensor, keys: Seq
     if truth == "blur" and (target <= 0).any():
         raise DualPixelError(
             f"{', '.join(keys)}: relative errors of inverse depth need blur above 0, and the data's goes down to "
-            f"{target.nan_to_num(float('inf')).min().item():.4g} pixels; choose another --scores.protocol"
+            f"{target.nan_to_num(float('inf')).min().item():.4g} pixels; choose another --protocol"
         )
     score = depth.depth_scores if truth == "blur" else affine_invariant.affine_invariant_scores
     prefixes = MAP_PREFIXES[truth]

@@ -58,7 +58,7 @@ def check_dpd_disp_size(height: int, width: int, what: str) -> None:
     if min(height, width) < SMALLEST_SIDE:
         raise DualPixelError(
             f"{what} of {height} x {width} pixels is too small to be scored as DPD-disp is: halved and cut, {SMALLEST_SIDE} pixels a side "
-            "are the least that leave something; choose another --scores.protocol"
+            "are the least that leave something; choose another --protocol"
         )
 
 

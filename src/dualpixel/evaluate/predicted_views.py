@@ -29,12 +29,12 @@ def check_can_be_replaced(protocol: str, recipe: str, inputs: Sequence[str], fie
     if not set(VIEWS) <= set(inputs):
         raise DualPixelError(
             f"protocol {protocol} replaces the left and the right view, {recipe} takes {', '.join(inputs)}: "
-            "test a recipe that takes both views, such as dpdnet, or choose another --scores.protocol"
+            "test a recipe that takes both views, such as dpdnet, or choose another --protocol"
         )
     if "combined" not in fields:
         raise DualPixelError(
             f"protocol {protocol} predicts views from the combined image; {what} has none (it has "
-            f"{', '.join(fields)}): choose another --scores.protocol"
+            f"{', '.join(fields)}): choose another --protocol"
         )
 
 

@@ -1,54 +1,110 @@
 """What a protocol is made of: what a network sees, and what its outputs are compared with."""
 
+import hashlib
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NoReturn
 
 from torch import Tensor
 
 from dualpixel.data.fields import IMAGES, MAPS
 from dualpixel.errors import DualPixelError
+from dualpixel.evaluate.columns import IMAGE_METRICS, SSIM_WINDOWS
 from dualpixel.evaluate.dpd_disp import check_dpd_disp_size, prepare_estimate, prepare_truth
-from dualpixel.evaluate.quantise import check_even, drop_low_bits, halve, truncate
+from dualpixel.evaluate.protocol_parts import Inference, Quantisation, Resolution
+from dualpixel.evaluate.protocol_words import describe
+from dualpixel.evaluate.quantise import STORED_BITS, check_even, drop_low_bits, halve, truncate
+from dualpixel.hints import near
 
 STRETCH = 0.08
 """How far the aspect ratio of a scene may be from the one it is resized to. The authors of K3DN stretch 1120 x 1680 by 3.7 %; 8 %
 takes other photographs of about 3 : 2, and neither upright ones nor 4 : 3 or 16 : 9."""
+ID = r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}"
+"""What ids look like: they become names of folders."""
+WORDS_ONLY = ("id", "source", "notes")
+"""Keys that change no score."""
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a prediction is compared with its target.
+    """How a prediction is compared with its target. The keys are those of the files in ``protocol_files``, all of which are given.
 
     Args:
         id: short name, part of every result.
-        description: what is compared, in one sentence.
         source: who defined it.
         data_bits: the bits per channel that a data set may have.
-        bits: all images of a batch are cut to so many bits before the network sees them, and outputs before they are scored;
-            None leaves both alone.
-        quantised: whether outputs are cut to `bits`, too; without it they are scored as they are.
-        halved: whether images are halved in height and width after that; only where `bits` is given.
-        resized: (height, width) at which the network sees all images; its output is brought back to the size of the target, which
-            is never resized (see `dualpixel.evaluate.resize`). None for their own size.
-        views_predicted: whether the left and the right view are replaced by those that another network predicts from the combined
-            image (see `dualpixel.evaluate.predicted_views`).
+        resolution: the size at which images are compared, and how they get there.
+        quantisation: to how many bits images are cut.
+        border: pixels that are cut off every side of output, target and unprocessed input before they are compared; of predicted blur and
+            its truth, too.
+        views: "predicted" has the left and the right view replaced by those that another network predicts from the combined image
+            (see `dualpixel.evaluate.predicted_views`); "data" leaves those of the data.
+        inference: how the network is given the images.
         metrics: the columns of the images, in order; none scores no image.
+        ssim: the variant, one of `dualpixel.evaluate.columns.SSIM`; None where it is not among the metrics.
+        lpips: the variant, likewise.
         truth: the map of the data that predicted blur is compared with: ``blur`` as it is, by the usual errors of inverse depth;
             ``disparity`` by affine-invariant scores, and both maps go through `dualpixel.evaluate.dpd_disp` first. None for no map.
+        notes: what the keys do not say; ends the description.
+
+    Raises:
+        ValueError: keys that contradict each other.
     """
 
     id: str
-    description: str
     source: str
-    data_bits: tuple[int, ...]
-    bits: int | None = None
-    quantised: bool = True
-    halved: bool = False
-    resized: tuple[int, int] | None = None
-    views_predicted: bool = False
-    metrics: tuple[str, ...] = ("psnr", "ssim", "mae", "lpips")
-    truth: Literal["blur", "disparity"] | None = None
+    data_bits: tuple[Literal[8, 16], ...]
+    resolution: Resolution
+    quantisation: Quantisation
+    border: int
+    views: Literal["data", "predicted"]
+    inference: Inference
+    metrics: tuple[str, ...]
+    ssim: Literal["uniform7", "gaussian11"] | None
+    lpips: Literal["alex-0.1"] | None
+    truth: Literal["blur", "disparity"] | None
+    notes: str | None
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(ID, self.id):
+            raise ValueError(f"the id {self.id!r} is not of letters, digits and . _ -, 40 at most")
+        unknown = [name for name in self.metrics if name not in IMAGE_METRICS]
+        if unknown:
+            raise ValueError(f"no metric {unknown[0]!r}; {near(unknown[0], IMAGE_METRICS)}")
+        if len({*self.metrics}) < len(self.metrics) or not (self.metrics or self.truth) or not self.data_bits:
+            raise ValueError("metrics, each once, or a truth are needed, and data_bits")
+        for name, variant in (("ssim", self.ssim), ("lpips", self.lpips)):
+            if (variant is not None) != (name in self.metrics):
+                raise ValueError(f"{name} is given where it is among the metrics, and null where it is not")
+        if self.border < 0:
+            raise ValueError(f"border {self.border}: must be 0 pixels or more")
+        if self.truth == "blur" and self.halved:
+            raise ValueError("truth blur cannot be compared with images of half the size; take resolution stored")
+        if self.truth == "disparity" and (not self.halved or self.border or self.inference.mode != "whole"):
+            raise ValueError("truth disparity is compared at half the size, without a border and with whole images")
+
+    @property
+    def description(self) -> str:
+        """What is compared, in one sentence."""
+        return describe(self)
+
+    @property
+    def halved(self) -> bool:
+        """Whether images are halved in height and width."""
+        return self.resolution.size == "halved"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All keys as plain values, from which the protocol can be built again."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @property
+    def fingerprint(self) -> str:
+        """Eight digits that change with any key that may change a score, and with nothing else."""
+        deciding = {name: value for name, value in self.settings.items() if name not in WORDS_ONLY}
+        return hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:8]
 
     def check_inputs(self, inputs: Sequence[str]) -> None:
         """Refuse a recipe that is given maps where images change their size.
@@ -60,10 +116,10 @@ class Protocol:
             DualPixelError: a map is among them.
         """
         maps = [name for name in inputs if name in MAPS]
-        if maps and (self.halved or self.resized):
+        if maps and (self.halved or self.inference.size):
             raise DualPixelError(
                 f"protocol {self.id} {'halves' if self.halved else 'resizes'} images, which maps cannot follow; the recipe needs "
-                f"{', '.join(maps)}: choose another --scores.protocol"
+                f"{', '.join(maps)}: choose another --protocol"
             )
 
     def check_truth(self, outputs: Sequence[str], fields: Sequence[str], what: str) -> None:
@@ -80,12 +136,12 @@ class Protocol:
         has = f"{what} has {', '.join(fields)}"
         if self.truth and self.truth not in fields:
             raise DualPixelError(
-                f"protocol {self.id} compares predicted blur with the {self.truth} of the data; {has}: choose another --scores.protocol"
+                f"protocol {self.id} compares predicted blur with the {self.truth} of the data; {has}: choose another --protocol"
             )
         if not self.truth and not set(outputs) & set(fields):
             raise DualPixelError(
                 f"protocol {self.id}: nothing can be scored. The recipe is trained to predict {', '.join(outputs) or 'no image'}; {has}: "
-                "choose another data set or --scores.protocol"
+                "choose another data set or --protocol"
             )
 
     def refuse(self, recipe: str, predicted: Iterable[str], fields: Sequence[str], what: str) -> NoReturn:
@@ -102,11 +158,11 @@ class Protocol:
         """
         raise DualPixelError(
             f"protocol {self.id}: nothing can be scored. It compares {f'predicted blur with {self.truth}' if self.truth else 'images'}; "
-            f"{recipe} predicts {', '.join(predicted)}, {what} has {', '.join(fields)}: choose another recipe or --scores.protocol"
+            f"{recipe} predicts {', '.join(predicted)}, {what} has {', '.join(fields)}: choose another recipe or --protocol"
         )
 
     def check_size(self, height: int, width: int, what: str) -> None:
-        """Refuse a scene whose images cannot be made what the network is to see.
+        """Refuse a scene whose images cannot be made what the network is to see, or of which nothing is left to compare.
 
         Args:
             height: of the scene as stored, pixels.
@@ -115,18 +171,24 @@ class Protocol:
 
         Raises:
             DualPixelError: an odd side where images are halved; a scene of which nothing is left where maps are cut as those of
-                DPD-disp; where images are enlarged to one size, a scene that is larger, or whose aspect ratio is more than
-                `STRETCH` away from that size's.
+                DPD-disp, or within the border; where images are enlarged to one size, a scene that is larger, or whose aspect ratio is
+                more than `STRETCH` away from that size's.
         """
+        found, mended = f"{what} of {height} x {width} pixels", "choose another --protocol"
         if self.halved:
             check_even(height, width, what)
+            height, width = height // 2, width // 2
         if self.truth == "disparity":
-            check_dpd_disp_size(height, width, what)
-        if self.resized is None:
+            check_dpd_disp_size(2 * height, 2 * width, what)
+        least = SSIM_WINDOWS[self.ssim] if self.ssim else 1
+        if self.border and min(height, width) - 2 * self.border < least:
+            raise DualPixelError(
+                f"{found}: a border of {self.border} pixels leaves less than {least} x {least} to compare; {mended}"
+            )
+        if self.inference.size is None:
             return
-        rows, columns = self.resized
-        found = f"{what} of {height} x {width} pixels cannot be enlarged to {rows} x {columns}"
-        mended = "choose another --scores.protocol"
+        rows, columns = self.inference.size
+        found = f"{found} cannot be enlarged to {rows} x {columns}"
         stretch = (height / width) / (rows / columns)
         if not 1 / (1 + STRETCH) <= stretch <= 1 + STRETCH:
             raise DualPixelError(
@@ -145,21 +207,26 @@ class Protocol:
         Raises:
             DualPixelError: a size that cannot be halved, or disparity that is not in [0, 1].
         """
-        if self.bits is None:
-            return dict(batch)
         result = {name: value for name, value in batch.items() if not (self.halved and name in MAPS)}
         for name in IMAGES:
-            if name in result:
-                cut = drop_low_bits(result[name], self.bits)
-                result[name] = halve(cut, self.bits) if self.halved else cut
+            bits = self.quantisation.target if name == "sharp" else self.quantisation.input
+            if name in result and bits:
+                result[name] = drop_low_bits(result[name], bits)
+            if name in result and self.halved:
+                result[name] = halve(result[name], bits or STORED_BITS)
         if self.truth == "disparity":
             result["disparity"] = prepare_truth(batch["disparity"])
         return result
 
     def output(self, image: Tensor) -> Tensor:
-        """Return an output, (B, 3, H, W) in [0, 1], as it is compared."""
-        return truncate(image, self.bits) if self.bits and self.quantised else image
+        """Return an output, (B, 3, H, W) in [0, 1], as it is compared, but for the border."""
+        return truncate(image, self.quantisation.output) if self.quantisation.output else image
+
+    def inside(self, image: Tensor) -> Tensor:
+        """Return what is compared of an image or a map, (..., H, W): all within the border."""
+        cut = self.border
+        return image[..., cut : image.shape[-2] - cut, cut : image.shape[-1] - cut] if cut else image
 
     def estimate(self, blur: Tensor) -> Tensor:
-        """Return predicted blur, (B, 1, H, W), as it is compared with the truth."""
+        """Return predicted blur, (B, 1, H, W), as it is compared with the truth, but for the border."""
         return prepare_estimate(blur) if self.truth == "disparity" else blur

@@ -1,100 +1,43 @@
-"""Protocols: what exactly was compared with what. The id of one stands beside every score."""
+"""Protocols: what exactly was compared with what. The id of one stands beside every score.
 
+Those of ours are files beside this one, ``protocol_files/ID.yaml``; a user's file of the same keys is taken as well.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from dualpixel.data.schema import build
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.protocol import Protocol
+from dualpixel.files import read_yaml
 from dualpixel.hints import near
 
-WHOLE_IMAGES = (
-    "whole images at their stored size, unquantised float output against the {}-bit target, no border cut, no tiling; each score "
-    "per image, then the mean; SSIM 7x7 uniform; LPIPS AlexNet v0.1"
-)
-EIGHT_BITS = (
-    "whole images, inputs and target cut to 8 bits by dropping the low byte{}, output {}, no border cut, no "
-    "tiling; each score per image, then the mean; SSIM 7x7 uniform; LPIPS AlexNet v0.1 (ours: the authors' program has none)"
-)
-HALVED = " and halved by the mean of 2x2 pixels, rounded half up to 8 bits"
-TRUNCATED = "truncated to 8 bits"
-IMAGES_OF_DDDNET = ("psnr", "ssim", "rmse_relative", "mae", "lpips")
+FILES = Path(__file__).parent / "protocol_files"
+ENDINGS = (".yaml", ".yml")
+
+
+def load_protocol(path: Path) -> Protocol:
+    """Read and validate the file of a protocol.
+
+    Raises:
+        DualPixelError: not such a file; the message names the key.
+    """
+    return build(Protocol, read_yaml(path), str(path))
+
+
+FIRST = ("dpdnet-16bit.yaml", "whole-8bit.yaml")
 PROTOCOLS = {
     protocol.id: protocol
-    for protocol in (
-        Protocol(
-            "dpdnet-16bit", WHOLE_IMAGES.format(16), "Abuolaim and Brown, ECCV 2020, authors' test program", (16,)
-        ),
-        Protocol("whole-8bit", WHOLE_IMAGES.format(8), "ours: dpdnet-16bit for sets that have 8 bits", (8,)),
-        Protocol(
-            "dpanet-8bit",
-            EIGHT_BITS.format("", TRUNCATED),
-            "Li et al., Learning Dual-Pixel Alignment for Defocus Deblurring, authors' test program",
-            data_bits=(8, 16),
-            bits=8,
-        ),
-        Protocol(
-            "dpanet-half",
-            EIGHT_BITS.format(HALVED, TRUNCATED),
-            "Li et al., Learning Dual-Pixel Alignment for Defocus Deblurring, table II, for DDDNet",
-            data_bits=(8, 16),
-            bits=8,
-            halved=True,
-        ),
-        Protocol(
-            "dddnet-half",
-            EIGHT_BITS.format(HALVED, "clipped to [0, 1], unquantised")
-            + "; which filter halves, and how 16 bits become 8, is not published: both are those of dpanet-half",
-            "Pan et al., DDDNet, CVPR 2021, table of DPD-blur, which is at 840x560 by the authors' word; clipping as in their test program",
-            data_bits=(8, 16),
-            bits=8,
-            quantised=False,
-            halved=True,
-            metrics=IMAGES_OF_DDDNET,
-        ),
-        Protocol(
-            "k3dn-1152x1792",
-            "whole images, inputs resized to 1152x1792 by bicubic (a = -3/4) of the 16-bit values, rounded; output in [0, 1] resized "
-            "back to the target's size by the same bicubic, clipped again, unquantised; 16-bit target as stored, no border cut, no "
-            "tiling; each score per image, then the mean; SSIM 7x7 uniform; LPIPS AlexNet v0.1",
-            "Yang et al., K3DN, CVPR 2023, authors' test program",
-            data_bits=(16,),
-            resized=(1152, 1792),
-        ),
-        Protocol(
-            "mdp-views-16bit",
-            "left and right view replaced by those that another network predicts from the combined image, in full precision, each "
-            "truncated to 16 bits as if written and read again; the tested network sees them, its multiply-accumulates alone are "
-            "counted; else as dpdnet-16bit: " + WHOLE_IMAGES.format(16),
-            "Abuolaim, Afifi and Brown, WACV 2022, table 2, DPDNet on synthesised views",
-            data_bits=(16,),
-            views_predicted=True,
-        ),
-        Protocol(
-            "ddd-syn",
-            WHOLE_IMAGES.format(8)
-            + "; output clipped to [0, 1]; inverse depth in pixels against the data's blur, the coarse estimate as "
-            "well, all pixels, unscaled, predictions below 0.001 counted as 0.001; per image, where the authors average over batches of 8",
-            "Pan et al., DDDNet, CVPR 2021, tables of the synthetic set",
-            data_bits=(8,),
-            metrics=IMAGES_OF_DDDNET,
-            truth="blur",
-        ),
-        Protocol(
-            "dpd-disp",
-            "8-bit views halved by the mean of 2x2 pixels, rounded half up (ours: the size at which DDDNet's authors ran it is not "
-            "published); predicted blur and halved truth (bicubic, 8 bits) cut to the windows of 111 pixels, 33 apart, and 100 pixels off "
-            "every side, as published; blur written to 8 bits between its smallest and largest value (ours: dense ranks depend on it); all "
-            "pixels, affine-invariant, per image, then the mean",
-            "Punnappurath et al., ICCP 2020, authors' evaluation, taken over by Pan et al., DDDNet, CVPR 2021",
-            data_bits=(8,),
-            bits=8,
-            halved=True,
-            metrics=(),
-            truth="disparity",
-        ),
+    for protocol in map(
+        load_protocol, sorted(FILES.glob("*.yaml"), key=lambda path: (path.name not in FIRST, path.name))
     )
 }
+"""Those of ours, by id, what most data sets are scored by first."""
 
 
 def get_protocol(name: str) -> Protocol:
-    """Return a protocol by its id.
+    """Return a protocol of ours by its id.
 
     Raises:
         DualPixelError: there is none.
@@ -102,6 +45,43 @@ def get_protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise DualPixelError(f"no protocol {name!r}; {near(name, PROTOCOLS)}")
     return PROTOCOLS[name]
+
+
+def find_protocol(name: str) -> Protocol:
+    """Return a protocol of ours by its id, or the one of a user's file.
+
+    The id of the latter ends in digits that stand for its keys (`Protocol.fingerprint`), so that scores by two files that say
+    something else never stand in one table.
+
+    Args:
+        name: an id, or the path of a YAML file.
+
+    Raises:
+        DualPixelError: there is none, or the file does not describe one.
+    """
+    if Path(name).suffix not in ENDINGS:
+        return get_protocol(name)
+    protocol = load_protocol(Path(name))
+    return replace(protocol, id=f"{protocol.id}-{protocol.fingerprint}")
+
+
+def check_data(protocol: Protocol, name: str, bit_depth: int) -> None:
+    """Refuse data of other bits than the protocol is for.
+
+    Args:
+        protocol: of the test.
+        name: of the data set.
+        bit_depth: of its images.
+
+    Raises:
+        DualPixelError: the protocol is for others.
+    """
+    if bit_depth not in protocol.data_bits:
+        fitting = [one.id for one in PROTOCOLS.values() if bit_depth in one.data_bits]
+        raise DualPixelError(
+            f"protocol {protocol.id} is for data of {' or '.join(map(str, protocol.data_bits))} bits, {name} has "
+            f"{bit_depth}: choose --protocol {' or '.join(fitting)}"
+        )
 
 
 def check_views(protocol: Protocol, given: bool) -> None:
@@ -114,12 +94,18 @@ def check_views(protocol: Protocol, given: bool) -> None:
     Raises:
         DualPixelError: it is missing, or of no use.
     """
-    if protocol.views_predicted and not given:
+    predicted = protocol.views == "predicted"
+    if predicted and not given:
         raise DualPixelError(
             f"protocol {protocol.id} needs the weights of the network that predicts the views, such as MDP's: --scores.views_from FILE"
         )
-    if given and not protocol.views_predicted:
-        asking = [name for name, one in PROTOCOLS.items() if one.views_predicted]
+    if given and not predicted:
+        asking = [name for name, one in PROTOCOLS.items() if one.views == "predicted"]
         raise DualPixelError(
-            f"--scores.views_from: protocol {protocol.id} takes the views of the data; choose --scores.protocol {' or '.join(asking)}"
+            f"--scores.views_from: protocol {protocol.id} takes the views of the data; choose --protocol {' or '.join(asking)}"
         )
+
+
+def protocol_lines(protocols: Sequence[Protocol] = tuple(PROTOCOLS.values())) -> list[str]:
+    """Return protocols in words: the id, what is compared, and who defined it, a line each."""
+    return [line for one in protocols for line in (one.id, f"  {one.description}", f"  source: {one.source}")]

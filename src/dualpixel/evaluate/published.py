@@ -36,6 +36,10 @@ class PrintedRow:
 
     Args:
         method: its name; that of a paper's own network where the row is that network.
+        recipe: which networks of ours this is, each of them as names of files in ``recipes/``, later ones laid over earlier ones:
+            ``dpanet + ablations/dpanet/03_mse``. Several where a paper leaves open which, or where two networks share a row. Empty for
+            other programs.
+        training: how its weights came about, where the same network stands in other rows on these data with other weights.
         scores: group, or "overall" -> the printed digits in the order of the table's columns, "-" where there are none.
         parameters_millions: of the network.
         operations_giga: what the paper calls FLOPs.
@@ -46,6 +50,8 @@ class PrintedRow:
     """
 
     method: str
+    recipe: list[str] = field(default_factory=list)
+    training: str | None = None
     scores: dict[str, str] = field(default_factory=dict)
     parameters_millions: str | None = None
     operations_giga: str | None = None
@@ -198,6 +204,11 @@ class PublishedRow:
     def protocol(self) -> str | None:
         """Id of our protocol, None where the paper's is another one or not known."""
         return self.part.protocol
+
+    @property
+    def recipe(self) -> list[str]:
+        """The networks of ours that this is, as names of files."""
+        return self.printed.recipe
 
     @property
     def measured_by(self) -> str | None:

@@ -73,5 +73,5 @@ def check_even(height: int, width: int, what: str) -> None:
     if height % 2 or width % 2:
         raise DualPixelError(
             f"{what} of {height} x {width} pixels cannot be halved exactly: a half-size protocol takes even heights and widths; "
-            "choose another --scores.protocol"
+            "choose another --protocol"
         )

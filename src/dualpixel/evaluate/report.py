@@ -7,6 +7,7 @@ from rich.table import Table
 
 from dualpixel.evaluate.columns import IMAGE_METRICS, MAP_METRICS
 from dualpixel.evaluate.result import Result
+from dualpixel.evaluate.sanity import result_faults
 from dualpixel.metrics.per_image import OVERALL
 from dualpixel.terminal import console
 
@@ -51,7 +52,11 @@ def show(result: Result, path: Path | None) -> None:
     if result.views_from:
         print(f"left and right view predicted by {result.views_from['recipe']}, {result.views_from['source']}")
     written = f"written to {path}" if path else "a limited run: no result file is written"
-    print(f"{result.parameters:,} parameters{macs}; data {result.fingerprint}; {written}")
+    seconds = f", {result.seconds:.3g} s an image on {result.environment.get('device_name')}" if result.seconds else ""
+    print(f"{result.parameters:,} parameters{macs}{seconds}; data {result.fingerprint}; {written}")
+    found = result_faults(result)
+    if found:
+        print(f"warning: this result contradicts itself: {'; '.join(found)}; leaderboards leave it out")
 
 
 def _say_unknown(result: Result, columns: Sequence[str]) -> None:

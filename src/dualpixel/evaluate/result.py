@@ -45,6 +45,8 @@ class Result:
             ``source``, the file.
         seconds: of one image of the split, the median over all but the first, the recipe's forward pass alone; None where it was not
             timed. What it ran on stands in `environment`.
+        protocol_settings: all keys of the protocol (`dualpixel.evaluate.protocol.Protocol`), so that the file says by itself how it was
+            measured; None in results that were written before there were such keys.
     """
 
     schema: int
@@ -69,6 +71,7 @@ class Result:
     environment: dict[str, Any]
     views_from: dict[str, str] | None = None
     seconds: float | None = None
+    protocol_settings: dict[str, Any] | None = None
 
 
 def result_path(run: Path, dataset: str, split: str, protocol: str) -> Path:

@@ -88,13 +88,22 @@ def check_result(result: Result) -> None:
     Raises:
         DualPixelError: they contradict each other; the message says how.
     """
-    counts = {**Counter(row["group"] for row in result.rows), OVERALL: len(result.rows)}
-    found = faults(result.means, counts)
+    found = result_faults(result)
     if found:
         raise DualPixelError(
             f"{result.recipe} on {result.dataset} {result.split}, protocol {result.protocol}: no test can have measured "
             f"{'; '.join(found)}; run `test` again"
         )
+
+
+def result_faults(result: Result) -> list[str]:
+    """Return all that is wrong with the means of a result of ours, in words."""
+    counts = {**Counter(row["group"] for row in result.rows), OVERALL: len(result.rows)}
+    means = {
+        group: {name: float(value) if value == "inf" else value for name, value in values.items()}
+        for group, values in result.means.items()
+    }
+    return faults(means, counts)
 
 
 def out_of_range(scores: Scores) -> Iterator[str]:

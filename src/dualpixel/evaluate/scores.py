@@ -1,7 +1,10 @@
 """Scores during a run: per image, exact over processes, of the outputs and of the unprocessed input."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -11,23 +14,31 @@ from torch.utils.hooks import RemovableHandle
 
 from dualpixel.data.samplers import NOT_COUNTED
 from dualpixel.errors import DualPixelError
-from dualpixel.evaluate.columns import check_monitor, column_names, score_images, score_maps, scored_maps
-from dualpixel.evaluate.cost import count_macs, count_parameters
+from dualpixel.evaluate.columns import SSIM, check_monitor, column_names, score_images, score_maps, scored_maps
+from dualpixel.evaluate.cost import count_macs
+from dualpixel.evaluate.forward_time import ForwardClock
+from dualpixel.evaluate.measured import measured_result
 from dualpixel.evaluate.predicted_views import PredictedViews, check_can_be_replaced
 from dualpixel.evaluate.protocol import Protocol
-from dualpixel.evaluate.protocols import PROTOCOLS, check_views, get_protocol
+from dualpixel.evaluate.protocols import check_data, check_views, find_protocol, get_protocol
 from dualpixel.evaluate.report import show
+from dualpixel.evaluate.reproduction import compare_with_published, save_reproduction, show_reproduction
 from dualpixel.evaluate.resize import run_resized
-from dualpixel.evaluate.result import SCHEMA, Result, code_version, now, result_path, save_result
-from dualpixel.metrics.per_image import OVERALL, SEEN, PerImageScores, summarise
+from dualpixel.evaluate.result import Result, result_path, save_result
+from dualpixel.evaluate.thumbnails import ThumbnailFolder
+from dualpixel.evaluate.tiled import TiledForward
+from dualpixel.evaluate.wandb_results import log_result
+from dualpixel.metrics.per_image import OVERALL, PerImageScores, summarise
 from dualpixel.metrics.perceptual import load_perceptual
 from dualpixel.recipes.outputs import trained_outputs
 from dualpixel.running.folder import DuringEvaluation
-from dualpixel.weights.files import weights_hash
 
 VALIDATION = ("psnr", "ssim", "mae")
-Columns = dict[str, Tensor]
-Means = dict[str, dict[str, float | None]]
+VALIDATION_PROTOCOL = replace(get_protocol("dpdnet-16bit"), id="validation", metrics=VALIDATION, lpips=None)
+DEFAULT_SSIM = "uniform7"
+"""Where SSIM is not measured."""
+SECONDS = "seconds"
+"""A column of the table of a test that is no score: of one image, NaN for those that are not counted."""
 
 
 class Scores(DuringEvaluation):
@@ -40,11 +51,13 @@ class Scores(DuringEvaluation):
     compare it with.
 
     Args:
-        protocol: id of the protocol of `test`; by default the first that the card names. Where it cuts bits, halves or resizes
-            images, the network is tested on such images; validation always sees what is stored.
+        protocol: id of the protocol of `test`, or a YAML file with the keys of `dualpixel.evaluate.protocol.Protocol`; by default the
+            first that the card names. Where it cuts bits, halves, resizes or tiles images, the network is tested on such images;
+            validation always sees what is stored. On the command line plain ``--protocol NAME`` is enough.
         lpips: whether `test` measures LPIPS (validation never does: it costs as much as a small network).
         lpips_weights: AlexNet weights for LPIPS; by default $DUALPIXEL_LPIPS, torch hub's cache, or torchvision's download.
         views_from: weights (.safetensors, .ckpt) of the network that predicts the views, for a protocol that tests on such.
+        thumbnails: whether `test` writes small pictures of every image beside the result, for leaderboards.
     """
 
     def __init__(
@@ -53,17 +66,20 @@ class Scores(DuringEvaluation):
         lpips: bool = True,
         lpips_weights: Path | None = None,
         views_from: Path | None = None,
+        thumbnails: bool = True,
     ) -> None:
         super().__init__()
+        self.thumbnails = thumbnails
         self.protocol, self.lpips, self.lpips_weights, self.views_from = protocol, lpips, lpips_weights, views_from
         self.history: dict[int, dict[str, float | None]] = {}
         """Step -> the overall means of the validation after it."""
         self._table: PerImageScores | None = None
         self._views: PredictedViews | None = None
         self._macs: tuple[int | None, list[int]] | None = None
-        self._hooks: list[RemovableHandle] = []
-        if protocol is not None:
-            get_protocol(protocol)
+        self._hooks: list[RemovableHandle | TiledForward] = []
+        self._clock: ForwardClock | None = None
+        self._pictures: ThumbnailFolder | None = None
+        self._given = None if protocol is None else find_protocol(protocol)
         for option, file in (("lpips_weights", lpips_weights), ("views_from", views_from)):
             if file is not None and not Path(file).is_file():
                 raise DualPixelError(f"--scores.{option} {file}: no such file")
@@ -72,17 +88,12 @@ class Scores(DuringEvaluation):
         """Refuse an unknown protocol, or one for other data or without what it needs, before anything runs."""
         super().setup(trainer, pl_module, stage)
         protocol, card = self.protocol_of_test(trainer), trainer.datamodule.card
-        if card.bit_depth not in protocol.data_bits:
-            fitting = [name for name, one in PROTOCOLS.items() if card.bit_depth in one.data_bits]
-            raise DualPixelError(
-                f"protocol {protocol.id} is for data of {' or '.join(map(str, protocol.data_bits))} bits, {card.name} has "
-                f"{card.bit_depth}: choose --scores.protocol {' or '.join(fitting)}"
-            )
+        check_data(protocol, card.name, card.bit_depth)
         check_views(protocol, self.views_from is not None)
         if stage == "fit":
             for checkpoint in trainer.checkpoint_callbacks:
                 check_monitor(checkpoint.monitor or "", trained_outputs(pl_module), VALIDATION)
-        if stage == "test" and protocol.views_predicted:
+        if stage == "test" and protocol.views == "predicted":
             data = trainer.datamodule
             fields, where = data.evaluation_samples(data.test_split).fields, f"{card.name} {data.test_split}"
             check_can_be_replaced(protocol.id, pl_module.name, pl_module.inputs, fields, where)
@@ -92,16 +103,24 @@ class Scores(DuringEvaluation):
         """Begin; in `test` with LPIPS where its weights can be had. What is scored, the first prediction says."""
         validating = stage == "val"
         split = "val" if validating else trainer.datamodule.test_split
-        protocol = self.protocol_of_test(trainer)
-        self._metrics, self._truth = (VALIDATION, None) if validating else (protocol.metrics, protocol.truth)
+        self._protocol = VALIDATION_PROTOCOL if validating else self.protocol_of_test(trainer)
         data = trainer.datamodule
         self._samples = data.validation_samples() if validating else data.evaluation_samples(split)
+        limit = trainer.limit_val_batches if validating else trainer.limit_test_batches
+        self._limited = limit != 1.0 or isinstance(limit, int) or bool(trainer.fast_dev_run)
         if not validating:
-            self._prepare(protocol, recipe)
+            self._prepare(self._protocol, recipe)
+            self._clock = ForwardClock(recipe, recipe.device)
+            self._hooks += self._clock.hooks
+            self._begin_pictures(trainer)
         # scores are kept in float64, which Apple's GPUs do not have
         self._place = recipe.device if recipe.device.type == "cuda" else torch.device("cpu")
         self._perceptual = None
-        if self.lpips and "lpips" in self._metrics and trained_outputs(recipe, ("sharp",), self._samples.fields):
+        if (
+            self.lpips
+            and "lpips" in self._protocol.metrics
+            and trained_outputs(recipe, ("sharp",), self._samples.fields)
+        ):
             for first in (True, False):  # the first process may download the weights that the others then find
                 if trainer.is_global_zero is first:
                     self._perceptual = load_perceptual(self.lpips_weights)
@@ -110,9 +129,7 @@ class Scores(DuringEvaluation):
             self._perceptual.to(self._place)
         if self._views:
             self._views.to(recipe.device)
-        limit = trainer.limit_val_batches if validating else trainer.limit_test_batches
-        self._limited = limit != 1.0 or isinstance(limit, int) or bool(trainer.fast_dev_run)
-        self._table = None
+        self._table, self._warm = None, False
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: dict[str, Any], *position: int
@@ -127,39 +144,57 @@ class Scores(DuringEvaluation):
     def batch(self, trainer: Trainer, recipe: LightningModule, stage: str, outputs: Any, batch: Any) -> None:
         """Score one batch; count the cost on the first of a test."""
         prediction = outputs["prediction"]
-        scored, maps = trained_outputs(recipe, prediction, batch), scored_maps(self._truth, prediction)
+        scored, maps = trained_outputs(recipe, prediction, batch), scored_maps(self._protocol.truth, prediction)
         if self._table is None:  # on a process without an image of its own, too
-            with_input = "combined" in self._samples.fields
-            columns = column_names(scored, self._metrics, with_input, maps, self._truth)
-            columns += ["loss"] if stage == "val" else []
-            if not columns:
-                self.protocol_of_test(trainer).refuse(recipe.name, prediction, self._samples.fields, self._where())
+            with_input, about = "combined" in self._samples.fields, self._protocol
+            columns = column_names(scored, about.metrics, with_input, maps, about.truth)
+            if not columns and stage == "test":
+                about.refuse(recipe.name, prediction, self._samples.fields, self._where())
+            columns.append("loss" if stage == "val" else SECONDS)
             self._table = PerImageScores(columns, len(self._samples), partial=self._limited).to(self._place)
+        seconds = self._time(len(batch["index"]))
         if int(batch["index"][0]) == NOT_COUNTED:
             return
-        images = {name: prediction[name].to(self._place).float() for name in scored}
-        if stage == "test":
-            images = {name: self.protocol_of_test(trainer).output(image) for name, image in images.items()}
+        images = {name: self._protocol.output(prediction[name].to(self._place).float()) for name in scored}
         targets = {name: batch[name].to(self._place) for name in scored}
-        unprocessed = batch["combined"].to(self._place) if "combined" in self._samples.fields else None
-        with torch.inference_mode():
-            scores = score_images(images, targets, unprocessed, self._metrics, self._perceptual)
-            if maps:
-                estimate, truth = self.protocol_of_test(trainer).estimate, batch[self._truth].to(self._place)
-                estimates = {name: estimate(prediction[name].to(self._place).float()) for name in maps}
-                scores |= score_maps(estimates, self._truth, truth, batch["key"])
+        scores = self._scores(images, targets, batch)
+        if maps:
+            scores |= self._map_scores({name: prediction[name] for name in maps}, batch)
         if stage == "val":
             scores["loss"] = outputs["loss"].detach().to(self._place).double().expand(len(batch["index"]))
+        else:
+            scores[SECONDS] = torch.full((len(batch["index"]),), seconds, dtype=torch.double, device=self._place)
+            self._draw(batch, images, targets)
         self._table.update(batch["index"], scores)
         if stage == "test" and self._macs is None:
             one = {name: value[:1] for name, value in batch.items() if isinstance(value, Tensor) and value.ndim == 4}
-            size = self.protocol_of_test(trainer).resized or next(iter(one.values())).shape[-2:]
+            size = self._protocol.inference.size or next(iter(one.values())).shape[-2:]
             self._macs = (count_macs(recipe, one), list(size))
+
+    @torch.inference_mode()
+    def _scores(
+        self, images: Mapping[str, Tensor], targets: Mapping[str, Tensor], batch: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        inside = self._protocol.inside
+        unprocessed = inside(batch["combined"].to(self._place)) if "combined" in self._samples.fields else None
+        compared, wanted = ({name: inside(one) for name, one in some.items()} for some in (images, targets))
+        about = self._protocol
+        return score_images(
+            compared, wanted, unprocessed, about.metrics, self._perceptual, SSIM[about.ssim or DEFAULT_SSIM]
+        )
+
+    @torch.inference_mode()
+    def _map_scores(self, maps: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[str, Tensor]:
+        about = self._protocol
+        estimates = {name: about.inside(about.estimate(one.to(self._place).float())) for name, one in maps.items()}
+        truth = about.inside(batch[about.truth].to(self._place))
+        return score_maps(estimates, about.truth, truth, batch["key"])
 
     def end(self, trainer: Trainer, recipe: LightningModule, stage: str) -> None:
         """Log the means; after `test`, write the result and show it."""
         self._unhook()
         columns = {name: column.cpu() for name, column in self._table.compute().items()}
+        times = [one for one in columns.pop(SECONDS, torch.empty(0)).tolist() if not math.isnan(one)]
         means = summarise(columns, [self._samples.group(row) for row in range(len(self._samples))])
         for group, values in means.items():
             prefix = f"{stage}/" if group == OVERALL else f"{stage}/{group}/"
@@ -172,52 +207,50 @@ class Scores(DuringEvaluation):
         if stage == "val":
             self.history[trainer.global_step] = means[OVERALL]
         elif trainer.is_global_zero:
-            result = self._result(trainer, recipe, columns, means)
-            path = None if self._limited else result_path(self.folder, result.dataset, result.split, result.protocol)
-            if path is not None:  # a part of a split never takes the place of the whole
-                save_result(path, result)
-            show(result, path)
+            macs, views = self._macs or (None, None), self._views.origin if self._views else None
+            seconds = median(times) if times else None
+            self._finish(
+                trainer,
+                measured_result(trainer, recipe, self._protocol, self._samples, columns, means, seconds, macs, views),
+            )
+
+    def _finish(self, trainer: Trainer, result: Result) -> None:
+        """Write a result with all that stands beside it, and show it; a part of a split is shown only: it never replaces the whole."""
+        if self._limited:
+            show(result, None)
+            return
+        path = result_path(self.folder, result.dataset, result.split, result.protocol)
+        save_result(path, result)
+        self._pictures.end()
+        compared = compare_with_published(result)
+        save_reproduction(path, result, compared)
+        log_result(trainer, result, path)
+        show(result, path)
+        show_reproduction(result, compared)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leave the recipe as it was."""
         self._unhook()
 
-    def _result(self, trainer: Trainer, recipe: LightningModule, columns: Columns, means: Means) -> Result:
-        split, protocol = trainer.datamodule.test_split, self.protocol_of_test(trainer)
-        index = trainer.datamodule.split(split).index
-        rows = [
-            {"key": self._samples.key(row), "group": self._samples.group(row)}
-            | {name: _plain(float(column[row])) for name, column in columns.items() if name not in (SEEN, "loss")}
-            for row in range(len(self._samples))
-            if columns[SEEN][row]
-        ]
-        return Result(
-            schema=SCHEMA,
-            recipe=recipe.weights_metadata()["recipe"],
-            options=dict(getattr(recipe.net, "options", {})),
-            weights_sha256=weights_hash(recipe.net.state_dict()),
-            weights_source=str(trainer.ckpt_path or recipe.init_from or ""),
-            dataset=index.dataset,
-            dataset_version=index.version,
-            split=split,
-            fingerprint=trainer.datamodule.fingerprint(split),
-            complete=bool(columns[SEEN].all()) and bool(index.preparation.get("complete")),
-            protocol=protocol.id,
-            protocol_description=protocol.description,
-            rows=rows,
-            means={group: {name: _plain(value) for name, value in values.items()} for group, values in means.items()},
-            parameters=count_parameters(recipe.net),
-            macs=self._macs[0] if self._macs else None,
-            macs_size=self._macs[1] if self._macs else None,
-            code=code_version(),
-            made=now(),
-            environment={
-                "torch": torch.__version__,
-                "device": str(recipe.device),
-                "precision": str(trainer.precision),
-            },
-            views_from=self._views.origin if self._views else None,
-        )
+    def _time(self, images: int) -> float:
+        """Return the seconds of one image of the batch; NaN for the first batch of a process, in which all sorts of things are set up."""
+        warm, self._warm = self._warm, True
+        return self._clock.seconds / images if warm and self._clock else math.nan
+
+    def _begin_pictures(self, trainer: Trainer) -> None:
+        index = self._samples.split.index
+        path = result_path(self.folder, index.dataset, index.split, self._protocol.id)
+        self._pictures = None if self._limited else ThumbnailFolder(path)
+        if self._pictures and trainer.is_global_zero:
+            self._pictures.begin()
+        trainer.strategy.barrier()
+
+    def _draw(self, batch: Mapping[str, Any], images: Mapping[str, Tensor], targets: Mapping[str, Tensor]) -> None:
+        """Write the thumbnails of a batch, by every process those of its own images."""
+        name = next((one for one in ("combined", "left") if one in batch), None)
+        if self.thumbnails and self._pictures and name and "sharp" in images:
+            for row, key in enumerate(batch["key"]):
+                self._pictures.write(key, batch[name][row], images["sharp"][row], targets["sharp"][row])
 
     def _prepare(self, protocol: Protocol, recipe: LightningModule) -> None:
         """Refuse, before the first batch, what the protocol is not for; let the recipe see the size that it asks for."""
@@ -226,8 +259,11 @@ class Scores(DuringEvaluation):
         protocol.check_truth(trained_outputs(recipe), self._samples.fields, where)
         for scene, sample in enumerate(split.index.samples):
             protocol.check_size(*split.size(scene), f"{where} {sample.key}")
-        if protocol.resized:
-            self._hooks = run_resized(recipe, protocol.resized)
+        how = protocol.inference
+        if how.mode == "resized":
+            self._hooks = run_resized(recipe, how.size)
+        if how.mode == "tiled":
+            self._hooks = [TiledForward(recipe, how.tile, how.overlap)]
 
     def _where(self) -> str:
         index = self._samples.split.index
@@ -239,11 +275,4 @@ class Scores(DuringEvaluation):
 
     def protocol_of_test(self, trainer: Trainer) -> Protocol:
         """Return the protocol that batches of `test` are made by."""
-        return get_protocol(self.protocol or trainer.datamodule.card.protocols[0])
-
-
-def _plain(value: float | None) -> float | None | str:
-    """JSON knows neither NaN nor infinity."""
-    if value is None or math.isnan(value):
-        return None
-    return "inf" if math.isinf(value) else value
+        return self._given or get_protocol(trainer.datamodule.card.protocols[0])

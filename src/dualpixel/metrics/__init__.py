@@ -18,6 +18,7 @@ __all__ = [
     "psnr",
     "rmse_relative",
     "ssim",
+    "ssim_gaussian",
     "summarise",
 ]
 
@@ -33,6 +34,7 @@ _HOMES = {
     "psnr": "functional",
     "rmse_relative": "functional",
     "ssim": "functional",
+    "ssim_gaussian": "functional",
     "summarise": "per_image",
 }
 
