@@ -38,6 +38,18 @@ def test_cards_and_recipes_are_found_from_anywhere(installed, tmp_path):
     )
 
 
+def test_every_file_of_the_package_is_installed(installed):
+    def files(folder):
+        return {
+            path.relative_to(folder).as_posix()
+            for path in folder.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+
+    package = {name for name in files(TOP / "src" / "dualpixel") if not name.startswith("_files/")}
+    assert "evaluate/page/page.html" in package and package <= files(installed / "dualpixel")
+
+
 def test_the_working_folder_comes_first(installed, tmp_path):
     card = (TOP / "registry" / "quickstart.yaml").read_text().replace("name: quickstart", "name: mine")
     (tmp_path / "registry").mkdir()

@@ -1,11 +1,17 @@
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from command_line import TOP, refused
+from made_pages import write_thumbnails
 from made_results import made_result, photographs, save
 
 from dualpixel.cli import main
+from dualpixel.evaluate import wandb_leaderboard, wandb_runs
+from dualpixel.evaluate.leaderboard import collect
+from dualpixel.paths import cache_home
 
 
 @pytest.fixture
@@ -74,10 +80,68 @@ def test_a_run_without_results_cannot_be_compared_with(capsys, runs):
     assert "no result of this run; did you mean 'k3dn-dpdd-1'" in said
 
 
-@pytest.mark.parametrize("out", ["board.html", "board", "runs", "folder.md"])
-def test_only_markdown_is_written(capsys, runs, out):
+@pytest.mark.parametrize("out", ["board.pdf", "board", "runs", "folder.md", "folder.html"])
+def test_only_markdown_and_pages_are_written(capsys, runs, out):
     (runs.parent / "folder.md").mkdir()
-    assert f"--out {out}: name a Markdown file" in refused(capsys, "leaderboard", "--out", out)
+    (runs.parent / "folder.html").mkdir()
+    assert f"--out {out}: name a file that ends in .md or .html" in refused(capsys, "leaderboard", "--out", out)
+
+
+def test_several_files_are_written_at_once_with_as_many_pictures_as_asked(capsys, runs):
+    for file in runs.glob("*/results/*/*/result.json"):
+        write_thumbnails(file, ["scene00", "scene01", "scene02"])
+    main(["leaderboard", "--out", "board.md", "--out", "pages/board.html", "--thumbnails", "2"])
+    said = capsys.readouterr().out
+    assert "written to board.md" in said and said.rstrip().endswith("written to pages/board.html")
+    text = (runs.parent / "pages" / "board.html").read_text(encoding="utf-8")
+    assert text.startswith("<!DOCTYPE html>") and text.count('"k3dn-dpdd-1"') == 1
+    assert "pictures of 2 of 76 images" in text
+    assert (runs.parent / "board.md").read_text(encoding="utf-8").startswith("# Leaderboard")
+    assert "--thumbnails -1" in refused(capsys, "leaderboard", "--thumbnails", "-1")
+
+
+def test_runs_of_projects_are_ranked_with_those_of_folders(capsys, runs, monkeypatch):
+    asked = []
+
+    def read(project, folder):
+        asked.append((project, folder))
+        (entry,), _ = collect([save(folder / project, "id1", photographs(25.0, recipe="mdp"))])
+        return [replace(entry, run="mine", link="https://example.org/id1")], [f"{project} run x: no such file"]
+
+    monkeypatch.setattr(wandb_runs, "runs_from_wandb", read)
+    main(["leaderboard", "runs", "--wandb", "me/deblurring", "--against", "mine", "--out", "board.html"])
+    said = capsys.readouterr()
+    rows = [
+        line.split("│")[2].strip() for line in said.out.splitlines() if line.startswith(("│    1", "│    2", "│    3"))
+    ]
+    assert rows == ["k3dn", "mdp", "dpdnet"] and "against mine" in " ".join(said.out.split())
+    assert said.err.splitlines()[-1] == "left out: me/deblurring run x: no such file"
+    assert asked == [("me/deblurring", cache_home() / "wandb")]
+    assert '"link":"https://example.org/id1"' in (runs.parent / "board.html").read_text(encoding="utf-8")
+    assert "did you mean 'mine'" in refused(capsys, "leaderboard", "--wandb", "me/deblurring", "--against", "min")
+
+
+def test_a_project_alone_needs_no_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = collect([save(tmp_path / "fetched", "id1", photographs(25.0, recipe="mdp"))])
+    answers = iter([found, ([], [])])
+    monkeypatch.setattr(wandb_runs, "runs_from_wandb", lambda project, folder: next(answers))
+    main(["leaderboard", "--wandb", "me/deblurring"])
+    assert "mdp" in capsys.readouterr().out
+    assert "no results to show in me/deblurring" in refused(capsys, "leaderboard", "--wandb", "me/deblurring")
+
+
+def test_tables_and_written_files_are_published(capsys, runs, monkeypatch):
+    given = []
+
+    def publish(boards, files, project):
+        given.append(([len(board.rows) for board in boards], [file.is_file() for file in files], list(files), project))
+        return "https://example.org/runs/2"
+
+    monkeypatch.setattr(wandb_leaderboard, "publish", publish)
+    main(["leaderboard", "--publish", "me/boards", "--out", "board.md", "--out", "board.html"])
+    assert given == [([2], [True, True], [Path("board.md"), Path("board.html")], "me/boards")]
+    assert capsys.readouterr().out.rstrip().endswith("https://example.org/runs/2")
 
 
 def test_a_file_that_cannot_be_written_is_told(capsys, runs):

@@ -1,10 +1,11 @@
-"""`leaderboard [RUNS ...] [--out FILE.md] [--against RUN]`."""
+"""`leaderboard [RUNS ...] [--wandb ENTITY/PROJECT] [--out FILE.md|FILE.html] [--against RUN] [--publish ENTITY/PROJECT]`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 from rich.table import Table
 from rich.text import Text
 
@@ -12,13 +13,17 @@ from dualpixel.commands.arguments import parse
 from dualpixel.errors import DualPixelError
 from dualpixel.files import atomic, room_for
 from dualpixel.hints import near
+from dualpixel.paths import cache_home
 from dualpixel.terminal import console
 
 if TYPE_CHECKING:  # torch is imported only once there are results
+    from dualpixel.evaluate.leaderboard import Entry, Leaderboard
     from dualpixel.evaluate.leaderboard_grids import Grid
 
 RUNS = "runs"
-ENDING = ".md"
+ENDINGS = (".md", ".html")
+THUMBNAILS = 9
+"""A page with twenty results of 76 photographs then has about 2 MB."""
 
 
 def run(arguments: list[str]) -> None:
@@ -32,42 +37,81 @@ def run(arguments: list[str]) -> None:
     """
     parser = ArgumentParser(prog="dualpixel leaderboard", description=run.__doc__.split("\n")[0], exit_on_error=False)
     parser.add_argument(
-        "runs", nargs="*", type=str, help=f"folders of runs, runs by path or name, or result files; by default {RUNS}"
+        "runs",
+        nargs="*",
+        type=str,
+        help=f"folders of runs, runs by path or name, or result files; by default {RUNS}, unless there is a --wandb",
     )
     parser.add_argument(
-        "--out", type=str, help=f"also write all of it, groups as well, to this Markdown file ({ENDING})"
+        "--wandb", action="append", type=str, metavar="ENTITY/PROJECT", help="rank the runs of this project as well"
+    )
+    parser.add_argument(
+        "--out",
+        action="append",
+        type=str,
+        help="also write all of it, groups as well, to this file: Markdown (.md), or a page (.html) with all published tables",
     )
     parser.add_argument(
         "--against", type=str, help="a run: differences from it and their p-values, in the tables where it stands"
     )
+    parser.add_argument(
+        "--publish", type=str, metavar="ENTITY/PROJECT", help="also log tables and written files to this W&B project"
+    )
+    parser.add_argument(
+        "--thumbnails",
+        type=int,
+        default=THUMBNAILS,
+        help="of how many images of each table a page shows pictures, from the worst to the best; 0 for none",
+    )
     options = parse(parser, arguments)
-    out = Path(options.out) if options.out else None
-    if out and (out.suffix != ENDING or out.is_dir()):
-        raise DualPixelError(f"--out {out}: name a Markdown file, such as leaderboard{ENDING}")
-    paths = [_find(name, "") for name in options.runs or [RUNS]]
-    against = _find(options.against, "--against ") if options.against else None
-    _show([*paths, *([against] if against else [])], out, against)
+    outs = [Path(name) for name in options.out or []]
+    for out in outs:
+        if out.suffix not in ENDINGS or out.is_dir():
+            raise DualPixelError(
+                f"--out {out}: name a file that ends in {' or '.join(ENDINGS)}, such as leaderboard.html"
+            )
+    if options.thumbnails < 0:
+        raise DualPixelError(f"--thumbnails {options.thumbnails}: a number of images, 0 for no pictures")
+    named = options.runs or ([] if options.wandb else [RUNS])
+    paths = [_find(name, "") for name in named]
+    against = _against(options)
+    if against:
+        paths.append(against)
+    entries, left_out = _collect(paths, options.wandb or [])
+    base = _base(options.against, against, entries) if options.against else None
+    _show(entries, left_out, base, outs, options)
 
 
-def _show(paths: list[Path], out: Path | None, against: Path | None) -> None:
-    from dualpixel.evaluate import leaderboard, leaderboard_grids
+def _collect(paths: Sequence[Path], projects: Sequence[str]) -> tuple[list["Entry"], list[str]]:
+    """Read the results of folders and of W&B projects; say what is left out."""
+    from dualpixel.evaluate import leaderboard
 
     files = leaderboard.find_results(paths)
-    if not files:
+    if not files and not projects:
         raise DualPixelError(f"no results in {', '.join(map(str, paths))}: `test` writes them")
     entries, left_out = leaderboard.collect(files)
+    for project in projects:
+        from dualpixel.evaluate.wandb_runs import runs_from_wandb
+
+        found, said = runs_from_wandb(project, cache_home() / "wandb")
+        entries += found
+        left_out += said
     for line in left_out:
         print(f"left out: {line}", file=sys.stderr)
-    if not entries:
+    if not entries and not projects:
         raise DualPixelError(f"none of {len(files)} results can be shown; see above")
-    base = None
-    if against:
-        base = leaderboard.run_of(against) if against.is_file() else against.resolve()
-        if all(one.folder != base for one in entries):
-            raise DualPixelError(
-                f"--against {against}: no result of this run; {near(base.name, sorted({one.run for one in entries}))}"
-            )
-    boards = leaderboard.leaderboards(entries, base)
+    if not entries:
+        raise DualPixelError(f"no results to show in {', '.join([*map(str, paths), *projects])}: `test` logs them")
+    return entries, left_out
+
+
+def _show(
+    entries: list["Entry"], left_out: list[str], base: Path | None, outs: Sequence[Path], options: Namespace
+) -> None:
+    from dualpixel.evaluate import leaderboard_grids
+    from dualpixel.evaluate.leaderboard import leaderboards
+
+    boards = leaderboards(entries, base)
     for board in boards:
         _print(leaderboard_grids.ranking(board))
         if board.published:
@@ -75,14 +119,31 @@ def _show(paths: list[Path], out: Path | None, against: Path | None) -> None:
         for fact in leaderboard_grids.facts(board):
             console().print(Text(fact))
         console().print()
-    if out:
-        content = leaderboard_grids.markdown(boards, left_out)
-        try:
-            with room_for(out), atomic(out) as beside:
-                beside.write_text(content, encoding="utf-8")
-        except OSError as error:
-            raise DualPixelError(f"--out {out}: cannot be written ({error.strerror})") from None
-        print(f"written to {out}")
+    for out in outs:
+        _write(out, _render(out, boards, left_out, options.thumbnails))
+    if options.publish:
+        from dualpixel.evaluate.wandb_leaderboard import publish
+
+        print(publish(boards, outs, options.publish))
+
+
+def _render(out: Path, boards: Sequence["Leaderboard"], left_out: Sequence[str], thumbnails: int) -> str:
+    if out.suffix == ".html":
+        from dualpixel.evaluate.leaderboard_page import page
+
+        return page(boards, left_out, thumbnails)
+    from dualpixel.evaluate.leaderboard_markdown import markdown
+
+    return markdown(boards, left_out)
+
+
+def _write(out: Path, content: str) -> None:
+    try:
+        with room_for(out), atomic(out) as beside:
+            beside.write_text(content, encoding="utf-8")
+    except OSError as error:
+        raise DualPixelError(f"--out {out}: cannot be written ({error.strerror})") from None
+    print(f"written to {out}")
 
 
 def _print(grid: "Grid") -> None:
@@ -92,6 +153,36 @@ def _print(grid: "Grid") -> None:
     for row in grid.rows:
         table.add_row(*(Text(cell.text, style="bold" if cell.best else "") for cell in row))
     console().print(table)
+
+
+def _against(options: Namespace) -> Path | None:
+    """Find the run that others are compared with among the folders; one of W&B is found when its project was read."""
+    if not options.against:
+        return None
+    try:
+        return _find(options.against, "--against ")
+    except DualPixelError:
+        if options.wandb:
+            return None
+        raise
+
+
+def _base(name: str, path: Path | None, entries: Sequence["Entry"]) -> Path:
+    """Return the folder of the run that others are compared with."""
+    from dualpixel.evaluate.leaderboard import run_of
+
+    runs = sorted({one.run for one in entries})
+    if path:
+        base = run_of(path) if path.is_file() else path.resolve()
+        if all(one.folder != base for one in entries):
+            raise DualPixelError(f"--against {path}: no result of this run; {near(base.name, runs)}")
+        return base
+    folders = {one.folder for one in entries if one.run == name}
+    if len(folders) > 1:
+        raise DualPixelError(f"--against {name}: {len(folders)} runs have this name; rank fewer projects")
+    if not folders:
+        raise DualPixelError(f"--against {name}: no such run or folder; {near(name, runs)}")
+    return folders.pop()
 
 
 def _find(name: str, option: str) -> Path:

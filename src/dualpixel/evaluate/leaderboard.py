@@ -28,6 +28,7 @@ HIGHER_IS_BETTER = ("psnr", "ssim", "delta1", "delta2", "delta3")
 """Metrics; of all others the smallest score is the best."""
 INPUT = "input_"
 MOST_COSTS = 10**18
+MOST_SECONDS = 10**7
 PUBLISHED_SPLIT = "test"
 """The split that all papers score."""
 RENDERED = "-optics-"
@@ -150,12 +151,16 @@ class Leaderboard:
         return found
 
     @cached_property
-    def published(self) -> list[PublishedRow]:
+    def printed_alike(self) -> list[PublishedRow]:
         """What papers print of this data set by this protocol; nothing beside a part of it, or rendered views."""
         about = self.about
         whole = about.complete and about.split == PUBLISHED_SPLIT and RENDERED not in about.fingerprint
-        rows = self._printed() if whole else []
-        return [row for row in rows if row.protocol == about.protocol and {*self.columns} & {*row.means[OVERALL]}]
+        return [row for row in self._printed() if row.protocol == about.protocol] if whole else []
+
+    @cached_property
+    def published(self) -> list[PublishedRow]:
+        """Those of `printed_alike` with a score that the table has."""
+        return [row for row in self.printed_alike if {*self.columns} & {*row.means[OVERALL]}]
 
     @cached_property
     def not_shown(self) -> dict[str, int]:
@@ -246,6 +251,8 @@ def _checked(result: Result, file: Path) -> Result:
         raise DualPixelError(f"{file}: no images, an image that stands twice, or no overall mean; run `test` again")
     if max(result.parameters, result.macs or 0) > MOST_COSTS:
         raise DualPixelError(f"{file}: no network has so many parameters or multiply-accumulates; run `test` again")
+    if result.seconds is not None and not 0 < result.seconds < MOST_SECONDS:
+        raise DualPixelError(f"{file}: no network takes {result.seconds} seconds for an image; run `test` again")
     rows = [{**row, **_numbers(row, file)} for row in result.rows]
     means = {group: _numbers(values, file) for group, values in result.means.items()}
     result = replace(result, rows=rows, means=means)
