@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 from made_results import made_result, photographs, save
 
-from dualpixel.evaluate.leaderboard import collect, find_results, leaderboards
-from dualpixel.evaluate.leaderboard_page import page
+from dualpixel.evaluate.leaderboard.page import page
+from dualpixel.evaluate.leaderboard.reading import collect, find_results
+from dualpixel.evaluate.leaderboard.tables import leaderboards
 from dualpixel.evaluate.result import load_result, save_result
 
 HOSTILE = "</script><img src=x onerror=\"document.title='hurt'\">'`&amp;\u2028\u202e\x1b[31m{{content}}"

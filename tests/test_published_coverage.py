@@ -127,10 +127,10 @@ def test_commands_exist_and_their_settings_are_known(command, monkeypatch):
     words = shlex.split(command)
     given = {word.removeprefix("--") for word in words if word.startswith("--")}
     if words[0] in TRAINING:
-        plain = {"--inspect": "--inspect.enabled", "--write": "--predictions.write"}
+        plain = {"--inspect": "--inspect.enabled", "--write": "--predictions.write", "--protocol": "--scores.protocol"}
         check_settings(resolve_names([plain.get(word, word) for word in words]))
         assert "--data.dataset" not in words or words[words.index("--data.dataset") + 1] in card_names()
-        assert "--scores.protocol" not in words or words[words.index("--scores.protocol") + 1] in PROTOCOLS
+        assert "--protocol" not in words or words[words.index("--protocol") + 1] in PROTOCOLS
     elif words[0] == "profile":
         assert (TOP / words[words.index("--config") + 1]).is_file() and given <= {"config", "size", "time"}
     else:

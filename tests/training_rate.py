@@ -5,7 +5,7 @@ import time
 import torch
 from torch import Tensor, nn
 
-from dualpixel.evaluate.cost import count_macs
+from dualpixel.evaluate.cost.operations import count_macs
 from dualpixel.recipes import Recipe
 
 PEAK = 790e12  # operations a second in bfloat16, of an H100

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-RESPONSES = Path(__file__).parent / "evaluate" / "wandb_responses"
+RESPONSES = Path(__file__).parent / "evaluate" / "leaderboard" / "wandb_responses"
 KEY = "0123456789" * 4
 
 

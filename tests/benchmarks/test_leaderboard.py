@@ -9,9 +9,9 @@ from browser import browser, errors, show
 from made_pages import boards_of
 from made_results import made_result, photographs, save
 
-from dualpixel.evaluate.leaderboard import leaderboards
-from dualpixel.evaluate.leaderboard_markdown import markdown
-from dualpixel.evaluate.leaderboard_page import page
+from dualpixel.evaluate.leaderboard.markdown import markdown
+from dualpixel.evaluate.leaderboard.page import page
+from dualpixel.evaluate.leaderboard.tables import leaderboards
 
 ROWS = 10_000
 SECONDS = 2.0

@@ -9,8 +9,8 @@ from made_pages import write_thumbnails
 from made_results import made_result, photographs, save
 
 from dualpixel.cli import main
-from dualpixel.evaluate import wandb_leaderboard, wandb_runs
-from dualpixel.evaluate.leaderboard import collect
+from dualpixel.evaluate.leaderboard import wandb_leaderboard, wandb_runs
+from dualpixel.evaluate.leaderboard.reading import collect
 from dualpixel.paths import cache_home
 
 

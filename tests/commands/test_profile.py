@@ -10,8 +10,8 @@ import yaml
 from command_line import TOP, refused
 
 from dualpixel.cli import main
-from dualpixel.evaluate import speed_process
-from dualpixel.evaluate.speed import Speed
+from dualpixel.evaluate.cost import speed_process
+from dualpixel.evaluate.cost.speed import Speed
 
 DPANET, DPDNET, DDDNET, K3DN, MDP = (
     ["--config", str(TOP / "recipes" / f"{name}.yaml")] for name in ("dpanet", "dpdnet", "dddnet", "k3dn", "mdp")

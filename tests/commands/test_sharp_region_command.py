@@ -7,7 +7,7 @@ from scenes import SIZE, TEST_KEYS
 from dualpixel.cli import main
 from dualpixel.data.images import write_png
 from dualpixel.evaluate.result import load_result
-from dualpixel.evaluate.sharp_region_curve import CURVE, curve_folder, load_curve
+from dualpixel.evaluate.sharp_regions.curve import CURVE, curve_folder, load_curve
 
 DPDNET = str(TOP / "recipes" / "dpdnet.yaml")
 

@@ -17,7 +17,6 @@ from dualpixel.evaluate.protocols import (
     check_views,
     find_protocol,
     get_protocol,
-    show_protocols,
 )
 
 
@@ -332,13 +331,3 @@ def test_data_of_other_bits_are_sent_to_protocols_that_take_them():
         DualPixelError, match="dpdnet-16bit is for data of 16 bits, set has 8: choose --protocol .*whole-8bit"
     ):
         check_data(get_protocol("dpdnet-16bit"), "set", 8)
-
-
-def test_protocols_are_shown_with_their_words_and_source(capsys):
-    show_protocols()
-    lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if line and not line.startswith((" ", "choose"))] == list(PROTOCOLS)
-    for name, protocol in PROTOCOLS.items():
-        place = lines.index(name)
-        assert lines[place + 1] == f"  {protocol.description}" and lines[place + 2] == f"  source: {protocol.source}"
-    assert lines[-1].startswith("choose by `test --protocol ID`")

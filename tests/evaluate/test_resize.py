@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dualpixel.evaluate.cost import count_macs
+from dualpixel.evaluate.cost.operations import count_macs
 from dualpixel.evaluate.resize import back_to, enlarge_as_stored, run_resized
 
 LEVELS = 65535

@@ -6,7 +6,7 @@ import torch
 import dualpixel
 from dualpixel import DualPixelError
 from dualpixel.data.registry import card_names, get_card
-from dualpixel.evaluate.cost import count_macs, count_parameters
+from dualpixel.evaluate.cost.operations import count_macs, count_parameters
 from dualpixel.evaluate.protocols import get_protocol
 from dualpixel.evaluate.result import Result, code_version, load_result, result_path, save_result
 

@@ -3,7 +3,7 @@ import torch
 
 import dualpixel
 from dualpixel.blocks.padding import pad_to_multiple
-from dualpixel.evaluate.cost import count_macs
+from dualpixel.evaluate.cost.operations import count_macs
 from dualpixel.evaluate.protocols import get_protocol
 from dualpixel.evaluate.tiled import TiledForward
 from dualpixel.recipes.base import Recipe

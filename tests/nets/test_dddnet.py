@@ -10,7 +10,7 @@ from torch import nn
 
 from dualpixel.blocks.cost_volume import concatenation_volume
 from dualpixel.blocks.padding import run_padded
-from dualpixel.evaluate.cost import count_macs_by_operator
+from dualpixel.evaluate.cost.operations import count_macs_by_operator
 from dualpixel.nets.dddnet import DDDNet, DepthNet
 from dualpixel.weights.convert_dddnet import UNUSED, our_name
 

@@ -5,7 +5,7 @@ from torch.nn import functional
 
 import dualpixel
 from dualpixel.commands.configurations import check_settings
-from dualpixel.evaluate.cost import count_parameters
+from dualpixel.evaluate.cost.operations import count_parameters
 from dualpixel.losses.depth import reblur_loss, root_norm
 from dualpixel.nets import DDDNet
 from dualpixel.recipes import DDDNetRecipe

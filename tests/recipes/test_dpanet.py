@@ -4,7 +4,7 @@ from recipe_files import FILES, model_of
 
 import dualpixel
 from dualpixel.commands.configurations import check_settings
-from dualpixel.evaluate.cost import count_macs, count_parameters
+from dualpixel.evaluate.cost.operations import count_macs, count_parameters
 from dualpixel.losses.functional import charbonnier
 
 ABLATIONS = {

@@ -6,7 +6,7 @@ from recipe_files import FILES, model_of, read
 import dualpixel
 from dualpixel.commands.configurations import check_settings
 from dualpixel.errors import DualPixelError
-from dualpixel.evaluate.cost import count_parameters
+from dualpixel.evaluate.cost.operations import count_parameters
 from dualpixel.losses.functional import charbonnier, edge_charbonnier, frequency_l1
 from dualpixel.nets import K3DN
 from dualpixel.nets.k3dn import VARIANTS

@@ -5,7 +5,7 @@ from recipe_files import FILES, model_of, read
 import dualpixel
 from dualpixel.commands.configurations import check_settings
 from dualpixel.errors import DualPixelError
-from dualpixel.evaluate.cost import count_parameters
+from dualpixel.evaluate.cost.operations import count_parameters
 from dualpixel.losses.views import combined_consistency, difference_consistency
 from dualpixel.nets import MDP
 from dualpixel.recipes import MDPRecipe

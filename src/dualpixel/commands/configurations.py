@@ -32,7 +32,7 @@ CLASSES = {
     "wandb": "dualpixel.running.loggers.WandbOptions",
     "predictions": "dualpixel.running.predictions.WritePredictions",
     "inspect": "dualpixel.running.inspect.Inspect",
-    "sharp_regions": "dualpixel.evaluate.sharp_region_analysis.SharpRegions",
+    "sharp_regions": "dualpixel.evaluate.sharp_regions.analysis.SharpRegions",
 }
 """Sections whose keys are the arguments of one class."""
 DEFAULT_DATA = "dualpixel.data.datamodule.DualPixelData"

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jsonargparse import ArgumentParser, Namespace
-from rich.table import Table
 from rich.text import Text
 
 from dualpixel.commands.arguments import parse
+from dualpixel.commands.grids import show
 from dualpixel.errors import DualPixelError
 from dualpixel.files import atomic, room_for
 from dualpixel.hints import near
@@ -17,8 +17,7 @@ from dualpixel.paths import cache_home
 from dualpixel.terminal import console
 
 if TYPE_CHECKING:  # torch is imported only once there are results
-    from dualpixel.evaluate.leaderboard import Entry, Leaderboard
-    from dualpixel.evaluate.leaderboard_grids import Grid
+    from dualpixel.evaluate.leaderboard.tables import Entry, Leaderboard
 
 RUNS = "runs"
 ENDINGS = (".md", ".html")
@@ -84,14 +83,14 @@ def run(arguments: list[str]) -> None:
 
 def _collect(paths: Sequence[Path], projects: Sequence[str]) -> tuple[list["Entry"], list[str]]:
     """Read the results of folders and of W&B projects; say what is left out."""
-    from dualpixel.evaluate import leaderboard
+    from dualpixel.evaluate.leaderboard.reading import collect, find_results
 
-    files = leaderboard.find_results(paths)
+    files = find_results(paths)
     if not files and not projects:
         raise DualPixelError(f"no results in {', '.join(map(str, paths))}: `test` writes them")
-    entries, left_out = leaderboard.collect(files)
+    entries, left_out = collect(files)
     for project in projects:
-        from dualpixel.evaluate.wandb_runs import runs_from_wandb
+        from dualpixel.evaluate.leaderboard.wandb_runs import runs_from_wandb
 
         found, said = runs_from_wandb(project, cache_home() / "wandb")
         entries += found
@@ -108,31 +107,31 @@ def _collect(paths: Sequence[Path], projects: Sequence[str]) -> tuple[list["Entr
 def _show(
     entries: list["Entry"], left_out: list[str], base: Path | None, outs: Sequence[Path], options: Namespace
 ) -> None:
-    from dualpixel.evaluate import leaderboard_grids
-    from dualpixel.evaluate.leaderboard import leaderboards
+    from dualpixel.evaluate.leaderboard import grids
+    from dualpixel.evaluate.leaderboard.tables import leaderboards
 
     boards = leaderboards(entries, base)
     for board in boards:
-        _print(leaderboard_grids.ranking(board))
+        show(grids.ranking(board))
         if board.published:
-            _print(leaderboard_grids.published(board))
-        for fact in leaderboard_grids.facts(board):
+            show(grids.published(board))
+        for fact in grids.facts(board):
             console().print(Text(fact))
         console().print()
     for out in outs:
         _write(out, _render(out, boards, left_out, options.thumbnails))
     if options.publish:
-        from dualpixel.evaluate.wandb_leaderboard import publish
+        from dualpixel.evaluate.leaderboard.wandb_leaderboard import publish
 
         print(publish(boards, outs, options.publish))
 
 
 def _render(out: Path, boards: Sequence["Leaderboard"], left_out: Sequence[str], thumbnails: int) -> str:
     if out.suffix == ".html":
-        from dualpixel.evaluate.leaderboard_page import page
+        from dualpixel.evaluate.leaderboard.page import page
 
         return page(boards, left_out, thumbnails)
-    from dualpixel.evaluate.leaderboard_markdown import markdown
+    from dualpixel.evaluate.leaderboard.markdown import markdown
 
     return markdown(boards, left_out)
 
@@ -144,15 +143,6 @@ def _write(out: Path, content: str) -> None:
     except OSError as error:
         raise DualPixelError(f"--out {out}: cannot be written ({error.strerror})") from None
     print(f"written to {out}")
-
-
-def _print(grid: "Grid") -> None:
-    table = Table(title=Text(grid.title), title_justify="left")
-    for place, heading in enumerate(grid.headings):
-        table.add_column(Text(heading), justify="right" if place in grid.numeric else "left")
-    for row in grid.rows:
-        table.add_row(*(Text(cell.text, style="bold" if cell.best else "") for cell in row))
-    console().print(table)
 
 
 def _against(options: Namespace) -> Path | None:
@@ -169,7 +159,7 @@ def _against(options: Namespace) -> Path | None:
 
 def _base(name: str, path: Path | None, entries: Sequence["Entry"]) -> Path:
     """Return the folder of the run that others are compared with."""
-    from dualpixel.evaluate.leaderboard import run_of
+    from dualpixel.evaluate.leaderboard.reading import run_of
 
     runs = sorted({one.run for one in entries})
     if path:

@@ -4,18 +4,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jsonargparse import ArgumentParser
-from rich.table import Table
 from rich.text import Text
 
 from dualpixel.commands.arguments import parse
+from dualpixel.commands.grids import show
 from dualpixel.errors import DualPixelError
 from dualpixel.files import atomic, room_for, write_json
 from dualpixel.hints import near
 from dualpixel.terminal import console, progress
 
 if TYPE_CHECKING:  # torch is imported only once the arguments are known to be right
-    from dualpixel.evaluate.leaderboard_grids import Grid
-    from dualpixel.evaluate.speed import Speed
+    from dualpixel.evaluate.cost.speed import Speed
 
 SIZE = (256, 256)
 ENDINGS = (".json", ".md")
@@ -72,9 +71,9 @@ def run(arguments: list[str]) -> None:
         raise DualPixelError(f"--out {out}: name a file that ends in {' or '.join(ENDINGS)}")
 
     from dualpixel.commands.configurations import check_settings, explained, resolve_names
-    from dualpixel.evaluate.cost import count_macs, shapes_of_one_image
-    from dualpixel.evaluate.profile import as_json, profile
-    from dualpixel.evaluate.profile_grids import grids, markdown, note
+    from dualpixel.evaluate.cost.operations import count_macs, shapes_of_one_image
+    from dualpixel.evaluate.cost.profile import as_json, profile
+    from dualpixel.evaluate.cost.profile_grids import grids, markdown, note
     from dualpixel.recipes.loading import make_recipe
 
     files = [word for file in options.config or [] for word in ("--config", file)]
@@ -88,7 +87,7 @@ def run(arguments: list[str]) -> None:
         found = profile(recipe, sizes, options.blocks, speeds)
     tables = grids(found, options.peak_tflops)
     for grid in tables:
-        _print(grid)
+        show(grid)
     console().print(Text(note(found)))
     if out:
         configurations = [str(file) for file in options.config]
@@ -126,8 +125,8 @@ def _device(name: str) -> str:
 def _measure(
     model: dict[str, Any], sizes: list[tuple[int, int]], device: str, precision: str, depth: int
 ) -> dict[tuple[int, int], "Speed | None"]:
-    from dualpixel.evaluate.speed import PASSES, PRECISIONS
-    from dualpixel.evaluate.speed_process import measure_apart
+    from dualpixel.evaluate.cost.speed import PASSES, PRECISIONS
+    from dualpixel.evaluate.cost.speed_process import measure_apart
 
     if precision not in PRECISIONS:
         raise DualPixelError(f"--precision {precision}: {near(precision, PRECISIONS)}")
@@ -138,15 +137,6 @@ def _measure(
             task = bar.add_task(f"timing {size[0]}x{size[1]}", total=warm_up + repeats * (2 if depth else 1))
             speeds[size] = measure_apart(model, size, device, precision, depth, lambda task=task: bar.advance(task))
     return speeds
-
-
-def _print(grid: "Grid") -> None:
-    table = Table(title=Text(grid.title), title_justify="left")
-    for place, heading in enumerate(grid.headings):
-        table.add_column(Text(heading), justify="right" if place in grid.numeric else "left")
-    for row in grid.rows:
-        table.add_row(*(Text(cell.text) for cell in row))
-    console().print(table)
 
 
 def _write(out: Path, content: dict[str, Any] | str) -> None:

@@ -22,4 +22,6 @@ def run(arguments: list[str]) -> None:
 
     chosen = [find_protocol(name) for name in options.names] or list(PROTOCOLS.values())
     print("\n".join(protocol_lines(chosen)))
-    print(f"\nchoose by `test --protocol ID`; files of your own (`test --protocol FILE.yaml`) are made like those of {FILES}")
+    print(
+        f"\nchoose by `test --protocol ID`; files of your own (`test --protocol FILE.yaml`) are made like those of {FILES}"
+    )

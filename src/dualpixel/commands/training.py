@@ -16,7 +16,7 @@ from dualpixel.commands.configurations import check_settings, explained, last_li
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.report import best_validation
 from dualpixel.evaluate.scores import Scores
-from dualpixel.evaluate.sharp_region_analysis import SharpRegions
+from dualpixel.evaluate.sharp_regions.analysis import SharpRegions
 from dualpixel.recipes import Recipe
 from dualpixel.running.checkpoints import AtomicCheckpoints, BestCheckpoint, LastCheckpoint, check_checkpoint
 from dualpixel.running.configuration import SavedConfiguration

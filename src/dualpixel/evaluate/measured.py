@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from dualpixel.data.stream import EvaluationSamples
-from dualpixel.evaluate.cost import count_parameters
+from dualpixel.evaluate.cost.operations import count_parameters
 from dualpixel.evaluate.forward_time import device_name
 from dualpixel.evaluate.protocol import Protocol
 from dualpixel.evaluate.result import SCHEMA, Result, code_version, now

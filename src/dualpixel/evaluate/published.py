@@ -21,6 +21,10 @@ from dualpixel.recipes.outputs import OUTPUTS
 
 PAPERS = ("dpdnet", "dddnet", "mdp", "dpanet", "k3dn")
 TABLES = Path(__file__).parent / "published_tables"
+PUBLISHED_SPLIT = "test"
+"""The split that all papers score."""
+RENDERED = "-optics-"
+"""Stands in the fingerprint of views that were rendered, of the photographs of the set or not: not what papers score."""
 NOT_PRINTED = "-"
 NUMBER = r"-?[0-9]+(\.[0-9]+)?"
 COLUMNS = (

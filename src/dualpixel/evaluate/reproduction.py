@@ -14,8 +14,7 @@ from typing import Any
 
 from rich.table import Table
 
-from dualpixel.evaluate.leaderboard import PUBLISHED_SPLIT, RENDERED
-from dualpixel.evaluate.published import PublishedRow, published_rows
+from dualpixel.evaluate.published import PUBLISHED_SPLIT, RENDERED, PublishedRow, published_rows
 from dualpixel.evaluate.recipe_networks import network_of, network_tested
 from dualpixel.evaluate.report import HEADINGS
 from dualpixel.evaluate.result import Result

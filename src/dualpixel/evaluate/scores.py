@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from dualpixel.data.samplers import NOT_COUNTED
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.columns import SSIM, check_monitor, column_names, score_images, score_maps, scored_maps
-from dualpixel.evaluate.cost import count_macs
+from dualpixel.evaluate.cost.operations import count_macs
 from dualpixel.evaluate.forward_time import ForwardClock
 from dualpixel.evaluate.measured import measured_result
 from dualpixel.evaluate.predicted_views import PredictedViews, check_can_be_replaced

@@ -3,7 +3,7 @@
 Of every result stands in the summary of the run, below ``result/DATASET-SPLIT/PROTOCOL/``: the overall means by the names of their
 columns, those of a group as ``GROUP/psnr``, what they belong to (`FACTS`), the name of the result file among the files of the run
 (``file``) and its SHA-256, and a table with one row per image (``images``). Summaries are for looking at and for sorting; leaderboards
-are made of the files (`dualpixel.evaluate.wandb_runs`).
+are made of the files (`dualpixel.evaluate.leaderboard.wandb_runs`).
 """
 
 import glob
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
 
-from dualpixel.evaluate.leaderboard_cells import one_line
+from dualpixel.evaluate.grids import one_line
 from dualpixel.evaluate.result import Result, result_path
 from dualpixel.evaluate.thumbnails import find_thumbnails
 from dualpixel.files import atomic, sha256

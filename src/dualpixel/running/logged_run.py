@@ -102,4 +102,3 @@ class LoggedRun(InRunFolder):
         )
         artifact.add_file(str(path), name=path.name)
         self.logger.experiment.log_artifact(artifact, aliases=["best", f"step-{step}"])
-

@@ -29,7 +29,10 @@ def describe_run(trainer: Trainer, recipe: LightningModule) -> dict[str, Any]:
     data = trainer.datamodule
     return {
         "recipe": recipe.name,
-        "parameters": {"all": sum(size for size, _ in sizes), "trained": sum(size for size, trained in sizes if trained)},
+        "parameters": {
+            "all": sum(size for size, _ in sizes),
+            "trained": sum(size for size, trained in sizes if trained),
+        },
         "precision": str(trainer.precision),
         "batch": describe_batch(trainer),
         "dataset": describe_data(data) if isinstance(data, DualPixelData) else {},

@@ -1,0 +1,1 @@
+"""Tables of results that may stand beside each other, beside what papers print: as text, as a page, in W&B."""

@@ -1,0 +1,50 @@
+"""Leaderboards as one Markdown file."""
+
+from collections.abc import Iterable, Sequence
+
+from dualpixel import __version__
+from dualpixel.evaluate.grids import escape, markdown_table, one_line
+from dualpixel.evaluate.leaderboard.grids import (
+    COMPARED,
+    INTERVALS,
+    doubts,
+    facts,
+    group_means,
+    printed_groups,
+    published,
+    ranking,
+    title,
+)
+from dualpixel.evaluate.leaderboard.tables import Leaderboard
+
+
+def markdown(boards: Sequence[Leaderboard], left_out: Sequence[str] = ()) -> str:
+    """Render tables as one Markdown file.
+
+    Args:
+        boards: the tables.
+        left_out: lines about results that are in none of them.
+    """
+    count = sum(len(board.entries) for board in boards)
+    lines = ["# Leaderboard", "", f"{count} results, by dualpixel {__version__}. {INTERVALS}", ""]
+    bases = [board.against.run for board in boards if board.against]
+    if bases:
+        lines += [COMPARED.format(escape(one_line(bases[0]))), ""]
+    for board in boards:
+        lines += [f"## {escape(title(board))}", ""]
+        lines += [line for fact in facts(board) for line in (escape(fact), "")]
+        lines += [*markdown_table(ranking(board)), ""]
+        grids = [group_means(board, group) for group in board.groups]
+        if board.published:
+            grids += [published(board), *(published(board, group) for group in printed_groups(board.published))]
+        for grid in grids:
+            lines += [f"### {escape(grid.title)}", "", *markdown_table(grid), ""]
+        lines += _listed(f"Doubtful: {doubt}" for doubt in doubts(board))
+    if left_out:
+        lines += ["## Left out", "", *_listed(left_out)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _listed(lines: Iterable[str]) -> list[str]:
+    items = [f"- {escape(one_line(line))}" for line in lines]
+    return [*items, ""] if items else []

@@ -1,0 +1,1 @@
+"""What a network does to what is in focus already."""
