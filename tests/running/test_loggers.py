@@ -65,7 +65,8 @@ def test_a_key_in_the_environment_or_in_netrc_makes_it_online(tmp_path, monkeypa
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     assert make_loggers(tmp_path, {}, WandbOptions())[1]._wandb_init["mode"] == "online"
     monkeypatch.delenv("WANDB_API_KEY")
-    (tmp_path / "netrc").write_text(f"machine wandb.here login user password {KEY}\n")
+    wandb.teardown()  # the client keeps the key as long as its process lives
+    (tmp_path / "netrc").write_text(f"machine wandb.here:8080 login user password {KEY}\n")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     assert make_loggers(tmp_path, {}, WandbOptions())[1]._wandb_init["mode"] == "offline"  # of another server
     monkeypatch.setenv("WANDB_BASE_URL", "https://wandb.here:8080")
@@ -193,7 +194,8 @@ def test_a_server_that_cannot_be_used_makes_the_run_offline_with_a_warning(tmp_p
         logged(tmp_path / "run", rows=2)
         logger = logged(tmp_path / "run", rows=2, start=2, options=WandbOptions("auto"))
     said = capsys.readouterr().err
-    assert said.count("warning: Weights & Biases cannot be used online: ") == 1 and len(said.splitlines()) == 1
+    wanted = "the key for W&B" if broken == "key" else "Weights & Biases"
+    assert len(said.splitlines()) == 1 and said.startswith(f"warning: {wanted} cannot be used")
     assert logger.experiment.offline
     runs = [run for run in stored_runs(tmp_path / "run") if run.path.parent.name.startswith("offline")]
     assert [row["_step"] for run in runs for row in run.history] == [0, 1, 2, 3]
@@ -212,7 +214,7 @@ def test_without_any_working_wandb_the_training_goes_on(tmp_path, monkeypatch, c
     logger = logged(tmp_path / "run", rows=2, options=WandbOptions("offline"))
     assert logger.experiment.disabled and not stored_runs(tmp_path / "run")
     said = capsys.readouterr().err
-    assert said == "warning: Weights & Biases cannot be used offline: OSError: no room [2J left on the disk\n"
+    assert said == "warning: Weights & Biases cannot be used offline: OSError: no room?[2J left on the disk\n"
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the process in /proc")

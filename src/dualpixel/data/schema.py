@@ -9,13 +9,11 @@ from typing import Any, TypeVar, Union
 
 from dualpixel.errors import DualPixelError
 from dualpixel.hints import near
+from dualpixel.terminal import STEERING
 
 Made = TypeVar("Made")
 EXPONENT = r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+"
 """A number such as 4e-6, which YAML 1.1 takes for text as it has no point."""
-
-STEERING = "[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
-"""Signs that steer a terminal, or turn the direction of text."""
 
 
 def build(kind: type[Made], content: Any, where: str) -> Made:

@@ -4,11 +4,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from dualpixel.data.schema import STEERING
-
-UNSAID = STEERING[:-1] + "\ud800-\udfff]"
-"""Signs that are not shown: those that steer, and halves of characters, which no file can hold."""
-
 
 @dataclass(frozen=True)
 class Cell:
@@ -40,11 +35,6 @@ class Grid:
     headings: list[str]
     rows: list[list[Cell]]
     numeric: frozenset[int]
-
-
-def one_line(text: str) -> str:
-    """Return text from a file in one line, without signs that steer a terminal."""
-    return " ".join(re.sub(UNSAID, "?", text).split())
 
 
 def markdown_table(grid: Grid) -> Iterator[str]:

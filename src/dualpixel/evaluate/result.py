@@ -1,16 +1,14 @@
 """Result files: one JSON per run, data set, split and protocol, from which leaderboards are made."""
 
-import subprocess
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from dualpixel import __version__
 from dualpixel.data.schema import build
 from dualpixel.errors import DualPixelError
 from dualpixel.files import read_json, write_json
-from dualpixel.paths import PACKAGE
+from dualpixel.running.provenance import code_state
 
 SCHEMA = 1
 RESULT = "result.json"
@@ -103,12 +101,6 @@ def now() -> str:
 
 def code_version() -> str:
     """Return the version of the package, with the commit where it runs from a checkout."""
-    top = PACKAGE.parents[1]
-    if not (top / ".git").exists():
-        return __version__
-    command = ["git", "-C", str(top), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return __version__
-    return f"{__version__}+{found.stdout.strip()}"
+    state = code_state()
+    commit = f"+{state['commit'][:12]}{'-dirty' * bool(state['dirty'])}" if state["commit"] else ""
+    return f"{state['version']}{commit}"

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import WandbLogger
 
-from dualpixel.evaluate.grids import one_line
 from dualpixel.evaluate.result import Result, result_path
 from dualpixel.evaluate.thumbnails import find_thumbnails
 from dualpixel.files import atomic, sha256
 from dualpixel.metrics.per_image import OVERALL
+from dualpixel.terminal import one_line
 
 if TYPE_CHECKING:  # W&B is imported only where there is a run of it
     from wandb import Table

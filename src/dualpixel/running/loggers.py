@@ -1,20 +1,20 @@
 """Where numbers go: CSV files always, Weights & Biases online when there is a key, else offline."""
 
-import netrc
 import os
 import shlex
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from lightning.pytorch.loggers import CSVLogger, Logger
 
+from dualpixel.errors import DualPixelError
+from dualpixel.running.wandb_access import has_key
 from dualpixel.running.wandb_identity import choose_identity
 from dualpixel.running.wandb_logger import RunLogger
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
-SERVER = "https://api.wandb.ai"
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def make_loggers(
     if mode == "disabled" or command == "predict":
         return loggers
     if mode not in ("offline", "dryrun"):
-        mode = "online" if _has_key() else "offline"
+        mode = "online" if _may_send() else "offline"
     os.environ.setdefault("WANDB_SILENT", "true")  # its summary would bury ours
     identity = choose_identity(folder, resumed)
     arguments = {
@@ -87,11 +87,10 @@ def how_to_sync(folder: Path) -> str | None:
     return f"wandb sync {shlex.quote(str(runs))}" if stored else None
 
 
-def _has_key() -> bool:
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlsplit(os.environ.get("WANDB_BASE_URL") or SERVER).hostname
+def _may_send() -> bool:
+    """Return whether there is a key; one that cannot be used is a warning, not the end of a training."""
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(host or "") is not None
-    except (OSError, netrc.NetrcParseError):
+        return has_key()
+    except DualPixelError as error:
+        print(f"warning: {error}; this run is logged offline", file=sys.stderr, flush=True)
         return False

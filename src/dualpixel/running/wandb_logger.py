@@ -11,6 +11,7 @@ from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from dualpixel.running.wandb_identity import WandbIdentity
+from dualpixel.terminal import one_line
 
 SETTINGS: dict[str, Any] = {
     "console": "off",  # what a terminal shows is not for a server
@@ -128,5 +129,5 @@ class RunLogger(WandbLogger):
 
 
 def _warn(how: str, error: Exception) -> None:
-    said = "".join(sign if sign.isprintable() else " " for sign in f"{type(error).__name__}: {error}"[:300])
+    said = one_line(f"{type(error).__name__}: {error}")[:300]
     print(f"warning: Weights & Biases cannot be used {how}: {said}", file=sys.stderr, flush=True)

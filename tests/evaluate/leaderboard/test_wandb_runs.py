@@ -5,9 +5,10 @@ import pytest
 from wandb_server import KEY, RESPONSES, WandbServer
 
 from dualpixel.errors import DualPixelError
-from dualpixel.evaluate.leaderboard import wandb_access, wandb_runs
+from dualpixel.evaluate.leaderboard import wandb_runs
 from dualpixel.evaluate.leaderboard.tables import leaderboards
 from dualpixel.evaluate.leaderboard.wandb_runs import runs_from_wandb
+from dualpixel.running import wandb_access
 
 RESULT = "results/dpdd-test/dpdnet-16bit/result.json"
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dualpixel.evaluate.cost.comparison import Comparison
 from dualpixel.evaluate.cost.profile import BlockCost, Profile, SizeCost
-from dualpixel.evaluate.grids import Cell, Grid, escape, markdown_table, one_line
+from dualpixel.evaluate.grids import Cell, Grid, escape, markdown_table
+from dualpixel.terminal import one_line
 
 FIGURES = {"M": ".6g", "G": ",.2f", "s": ".3f"}
 NOT_PUBLISHED = "No paper of those here prints what this network costs."

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from dualpixel.evaluate.grids import Cell, one_line
+from dualpixel.evaluate.grids import Cell
 from dualpixel.evaluate.leaderboard.tables import HIGHER_IS_BETTER, Leaderboard, Row
 from dualpixel.evaluate.published import PublishedRow
 from dualpixel.evaluate.report import HEADINGS
 from dualpixel.evaluate.result import Result
 from dualpixel.metrics.per_image import OVERALL
+from dualpixel.terminal import one_line
 
 HASH_DIGITS = 12
 DEVICE_LETTERS = 80

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-from dualpixel.evaluate.grids import Cell, Grid, one_line
+from dualpixel.evaluate.grids import Cell, Grid
 from dualpixel.evaluate.leaderboard.cells import (
     COSTS,
     comparison_cells,
@@ -20,6 +20,7 @@ from dualpixel.evaluate.leaderboard.tables import Leaderboard
 from dualpixel.evaluate.published import PublishedRow
 from dualpixel.evaluate.statistics import RESAMPLES, SEED
 from dualpixel.metrics.per_image import OVERALL
+from dualpixel.terminal import one_line
 
 NUMERIC = ("rank", "parameters", "MACs", "time", "parameters (M)")
 MOST_NAMES = 8

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from dualpixel import __version__
-from dualpixel.evaluate.grids import escape, markdown_table, one_line
+from dualpixel.evaluate.grids import escape, markdown_table
 from dualpixel.evaluate.leaderboard.grids import (
     COMPARED,
     INTERVALS,
@@ -16,6 +16,7 @@ from dualpixel.evaluate.leaderboard.grids import (
     title,
 )
 from dualpixel.evaluate.leaderboard.tables import Leaderboard
+from dualpixel.terminal import one_line
 
 
 def markdown(boards: Sequence[Leaderboard], left_out: Sequence[str] = ()) -> str:

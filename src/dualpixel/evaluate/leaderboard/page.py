@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from dualpixel import __version__
-from dualpixel.evaluate.grids import one_line
 from dualpixel.evaluate.leaderboard.grids import COMPARED, INTERVALS, title
 from dualpixel.evaluate.leaderboard.page_boards import measured_board, unmeasured_board
 from dualpixel.evaluate.leaderboard.page_images import Pictures, image_data
 from dualpixel.evaluate.leaderboard.printed import published_boards
 from dualpixel.evaluate.leaderboard.tables import Leaderboard
 from dualpixel.evaluate.result import now
+from dualpixel.terminal import one_line
 
 ASSETS = Path(__file__).parent / "page_files"
 PROGRAMS = ("elements", "theme", "table", "images", "plot", "filters", "board", "start")

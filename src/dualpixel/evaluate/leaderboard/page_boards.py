@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from math import isfinite
 from typing import Any
 
-from dualpixel.evaluate.grids import Cell, one_line
+from dualpixel.evaluate.grids import Cell
 from dualpixel.evaluate.leaderboard.cells import (
     COSTS,
     comparison_cells,
@@ -30,6 +30,7 @@ from dualpixel.evaluate.leaderboard.printed import UNKNOWN, PublishedBoard
 from dualpixel.evaluate.leaderboard.tables import HIGHER_IS_BETTER, Leaderboard, Row
 from dualpixel.evaluate.published import COLUMNS, PublishedRow
 from dualpixel.metrics.per_image import OVERALL
+from dualpixel.terminal import one_line
 
 ADDRESS = r"https?://[^\s\"'<>\\]+"
 """What a link may lead to."""

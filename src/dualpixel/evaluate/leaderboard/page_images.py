@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from dualpixel.evaluate.grids import one_line
 from dualpixel.evaluate.leaderboard.cells import decimals, heading
 from dualpixel.evaluate.leaderboard.tables import HIGHER_IS_BETTER, INPUT, Entry, Leaderboard
 from dualpixel.evaluate.thumbnails import find_thumbnails
+from dualpixel.terminal import one_line
 
 PICTURE_BYTES = 128 << 10
 """More than a thumbnail can have that `test` writes; larger ones are left out."""

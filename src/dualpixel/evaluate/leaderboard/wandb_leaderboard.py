@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from dualpixel.errors import DualPixelError
-from dualpixel.evaluate.grids import one_line
 from dualpixel.evaluate.leaderboard.cells import (
     COSTS,
     cost_cells,
@@ -26,10 +25,11 @@ from dualpixel.evaluate.leaderboard.cells import (
 )
 from dualpixel.evaluate.leaderboard.grids import NUMERIC, doubts, facts, title
 from dualpixel.evaluate.leaderboard.tables import Leaderboard, Row
-from dualpixel.evaluate.leaderboard.wandb_access import base_url, has_key, split_project
 from dualpixel.evaluate.published import PublishedRow
 from dualpixel.metrics.per_image import OVERALL
+from dualpixel.running.wandb_access import base_url, has_key, split_project
 from dualpixel.running.wandb_logger import SETTINGS
+from dualpixel.terminal import one_line
 
 if TYPE_CHECKING:
     from wandb import Run, Table

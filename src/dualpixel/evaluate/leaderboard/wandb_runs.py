@@ -34,13 +34,12 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from dualpixel.errors import DualPixelError
-from dualpixel.evaluate.grids import one_line
 from dualpixel.evaluate.leaderboard.reading import collect
 from dualpixel.evaluate.leaderboard.tables import Entry
-from dualpixel.evaluate.leaderboard.wandb_access import in_words, is_name, sign_in, split_project
 from dualpixel.evaluate.wandb_results import FILE, RESULT_KEY, SHA256
 from dualpixel.files import room_for, sha256
-from dualpixel.terminal import progress
+from dualpixel.running.wandb_access import in_words, is_name, sign_in, split_project
+from dualpixel.terminal import one_line, progress
 
 if TYPE_CHECKING:
     from wandb.apis.public import File, Run

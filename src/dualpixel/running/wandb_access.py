@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from dualpixel.errors import DualPixelError
-from dualpixel.evaluate.grids import one_line
+from dualpixel.terminal import one_line
 
 if TYPE_CHECKING:  # W&B is imported only where it is asked
     from wandb import Api
