@@ -14,6 +14,7 @@ from dualpixel.errors import DualPixelError
 from dualpixel.files import atomic, room_for
 from dualpixel.hints import near
 from dualpixel.paths import cache_home
+from dualpixel.running.wandb_access import split_project
 from dualpixel.terminal import console
 
 if TYPE_CHECKING:  # torch is imported only once there are results
@@ -71,6 +72,8 @@ def run(arguments: list[str]) -> None:
             )
     if options.thumbnails < 0:
         raise DualPixelError(f"--thumbnails {options.thumbnails}: a number of images, 0 for no pictures")
+    if options.publish:
+        split_project(options.publish)  # before files are written that are to be logged
     named = options.runs or ([] if options.wandb else [RUNS])
     paths = [_find(name, "") for name in named]
     against = _against(options)

@@ -85,13 +85,19 @@ def _run(task: Task) -> None:
 
 
 def _begin(news: Any) -> None:
-    """Note where news go, and see that this worker ends with its parent, also when that is killed."""
+    """Note where news go, and end with the parent."""
     global _news
     _news = news
+    end_with_parent()
+
+
+def end_with_parent() -> None:
+    """See that this process, where another one started it, ends with that one, also when that is killed."""
     parent = multiprocessing.parent_process()
 
     def follow() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    if parent is not None:
+        threading.Thread(target=follow, daemon=True).start()

@@ -1,14 +1,12 @@
 """`dualpixel.evaluate.cost.speed` in a process of its own for each size, so that none leaves memory behind for the next."""
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any
 
+from dualpixel.data.parallel import end_with_parent
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.cost.speed import Speed, is_out_of_memory, measure
 from dualpixel.recipes.loading import make_recipe
@@ -68,9 +66,7 @@ def _measure(
 
     from dualpixel.evaluate.cost.operations import shapes_of_one_image
 
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    end_with_parent()  # no pass is left behind that nobody waits for
     try:
         recipe = make_recipe(model)
         batch = {name: torch.rand(value.shape) for name, value in shapes_of_one_image(recipe, *size).items()}
@@ -78,9 +74,3 @@ def _measure(
         sender.send(measure(recipe, batch, where, precision, depth, lambda: sender.send(PASSED)))
     except Exception as error:
         sender.send(None if is_out_of_memory(error) else f"{type(error).__name__}: {error}")
-
-
-def _end_with(parent: BaseProcess) -> None:
-    """Leave no pass behind that nobody waits for, also where the parent is killed."""
-    parent.join()
-    os._exit(1)

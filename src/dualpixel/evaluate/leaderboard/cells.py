@@ -126,3 +126,5 @@ def _marks(row: PublishedRow) -> Iterator[str]:
         yield "ablation"
     if row.printed.extra_data:
         yield "more training data"
+    if row.printed.training:
+        yield row.printed.training
