@@ -157,7 +157,7 @@ def test_another_protocol_scores_the_same_image_without_the_maps(synthetic, argu
     for protocol in ("ddd-syn", "whole-8bit"):
         main(["test", *arguments("dddnet_syn", *synthetic, "--scores.protocol", protocol, "--panels.count", "0")])
     both = [result_of(tmp_path, "synthetic", protocol) for protocol in ("ddd-syn", "whole-8bit")]
-    assert list(both[1].rows[0]) == ["key", "group", "psnr", "ssim", "mae", "lpips"]
+    assert list(both[1].rows[0]) == ["key", "group", "psnr", "ssim", "rmse_relative", "mae", "lpips"]
     for mine, other in zip(*(one.rows for one in both), strict=True):
         assert [mine[name] for name in ("psnr", "ssim", "mae")] == [other[name] for name in ("psnr", "ssim", "mae")]
 
