@@ -47,7 +47,7 @@ def test_every_file_of_the_package_is_installed(installed):
         }
 
     package = {name for name in files(TOP / "src" / "dualpixel") if not name.startswith("_files/")}
-    assert "evaluate/page/page.html" in package and package <= files(installed / "dualpixel")
+    assert "evaluate/leaderboard/page_files/page.html" in package and package <= files(installed / "dualpixel")
 
 
 def test_the_working_folder_comes_first(installed, tmp_path):

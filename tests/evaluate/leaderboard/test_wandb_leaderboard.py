@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+import wandb
 from made_results import made_result, photographs, save
 from wandb_files import stored_runs
 
@@ -39,6 +40,7 @@ def published(tmp_path_factory):
     for place, file in enumerate(files):
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"content {place}")
+    wandb.teardown()  # runs that other tests of this process have left open
     before = {*threading.enumerate()}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
