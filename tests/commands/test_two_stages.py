@@ -10,7 +10,7 @@ from command_line import TOP, refused
 from dualpixel.cli import main
 from dualpixel.data.reading import PreparedSplit
 from dualpixel.evaluate.result import load_result
-from dualpixel.weights.files import load_weights
+from dualpixel.weights.files import load_weights, weights_hash
 
 FIRST, SECOND = (["--config", str(TOP / "recipes" / f"{name}.yaml")] for name in ("k3dn_tiny_stage1", "k3dn_tiny"))
 QUICK = {
@@ -75,6 +75,19 @@ def test_the_second_stage_is_tested_and_predicts(runs, quick, small_shards, tmp_
     main(["predict", *SECOND, *quick, *place])
     keys = [sample.key for sample in PreparedSplit(small_shards / "test").index.samples]
     assert sorted(path.stem for path in (tmp_path / "scored" / "predictions").iterdir()) == sorted(keys)
+
+
+def test_a_run_is_tested_by_its_own_configuration_also_without_the_weights_it_began_with(runs, quick, tmp_path):
+    folder = shutil.copytree(runs / "second", tmp_path / "second")
+    content = yaml.safe_load((folder / "config.yaml").read_text())
+    assert content["model"]["init_args"]["init_from"] == last_of(runs / "first")
+    for began_with in (last_of(runs / "first"), str(tmp_path / "gone.ckpt")):
+        content["model"]["init_args"]["init_from"] = began_with
+        content["run"] |= {"root": str(tmp_path), "name": "second"}
+        (folder / "config.yaml").write_text(yaml.safe_dump(content))
+        main(["test", "--config", str(folder / "config.yaml"), "--ckpt_path", str(folder)])
+    result = load_result(next(folder.rglob("result.json")))
+    assert result.weights_sha256 == weights_hash(weights_of(folder))
 
 
 def test_a_stage_without_what_it_needs_is_refused(runs, quick, capsys, tmp_path):

@@ -113,7 +113,7 @@ class DualPixelCLI(LightningCLI):
             raise DualPixelError(
                 f"{self.subcommand} needs weights: --ckpt_path RUN_FOLDER_OR_CHECKPOINT, or --model.init_from FILE.safetensors"
             )
-        if weights is not None and not Path(weights).is_file():
+        if weights is not None and not checkpoint and not Path(weights).is_file():
             raise DualPixelError(f"--model.init_from {weights}: no such file")
         default = f"{_recipe_name(options)}-{Path(str(options.data.init_args.get('dataset', 'data'))).stem}"
         known = Path(checkpoint) if checkpoint else None
@@ -128,6 +128,8 @@ class DualPixelCLI(LightningCLI):
         options = self._options()
         if hasattr(self.datamodule, "ensure_prepared") and rank_zero_only.rank == 0:
             self.datamodule.ensure_prepared(self.subcommand)  # before there is a folder of a run that cannot run
+        if options["ckpt_path"]:  # it brings all weights; those that its training began with may be gone, or of another stage
+            self.model.init_from = None
         config = yaml.safe_load(self._parser(self.subcommand).dump(options, skip_none=False))
         if options.trainer.logger in (None, True) and not options.trainer.fast_dev_run:
             resumed = options["ckpt_path"] if self.subcommand == "fit" else None
