@@ -133,6 +133,8 @@ def test_commands_exist_and_their_settings_are_known(command, monkeypatch):
         assert "--protocol" not in words or words[words.index("--protocol") + 1] in PROTOCOLS
     elif words[0] == "profile":
         assert (TOP / words[words.index("--config") + 1]).is_file() and given <= {"config", "size", "time"}
+    elif words[0] == "leaderboard":
+        assert given <= {"out", "against", "wandb", "publish", "thumbnails"}
     else:
         assert given <= set(inspect.signature({"adapt": adapt, "nimat": nimat}[words[0]]).parameters)
 

@@ -17,6 +17,11 @@ def one_line(text: str) -> str:
     return " ".join(re.sub(UNSAID, "?", text).split())
 
 
+def warn(message: str) -> None:
+    """Say what went wrong without ending anything, in a line on standard error."""
+    print(f"warning: {one_line(message)}", file=sys.stderr, flush=True)
+
+
 def console() -> Console:
     """Return a console on standard output; written to a file it has room for whole tables."""
     return Console(width=None if sys.stdout.isatty() else 160)

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -7,9 +8,11 @@ import pytest
 from command_line import TOP, refused
 from made_pages import write_thumbnails
 from made_results import made_result, photographs, save
+from rich.console import Console
 
 from dualpixel.cli import main
-from dualpixel.evaluate.leaderboard import wandb_leaderboard, wandb_runs
+from dualpixel.commands import grids
+from dualpixel.evaluate.leaderboard import reading, wandb_leaderboard, wandb_runs
 from dualpixel.evaluate.leaderboard.reading import collect
 from dualpixel.paths import cache_home
 
@@ -27,16 +30,63 @@ def test_the_table_is_printed_and_written(capsys, runs):
     main(["leaderboard", "--out", "tables/board.md", "--against", "dpdnet-dpdd-1"])
     said = capsys.readouterr()
     rows = [line for line in said.out.splitlines() if line.startswith(("│    1", "│    2", "│    –"))]
-    assert [line.split("│")[2].strip() for line in rows] == ["k3dn", "dpdnet", "unprocessed"]
+    assert [line.split("│")[2].strip() for line in rows] == ["k3dn", "dpdnet", "unprocessed input"]
     assert "not measured here" in said.out and "ECCV 2020" in said.out and "that are not shown here" in said.out
     assert said.out.rstrip().endswith("written to tables/board.md") and not said.err
     text = (runs.parent / "tables" / "board.md").read_text(encoding="utf-8")
     ranked = [line for line in text.splitlines() if line.startswith(("| 1 |", "| 2 |"))]
     assert [line.split("|")[3].strip() for line in ranked] == ["k3dn-dpdd-1", "dpdnet-dpdd-1"]
-    assert "against dpdnet-dpdd-1" in text and "### indoor, 38 images" in text
+    assert "against dpdnet-dpdd-1" in text and "### indoor, 37 images" in text
     assert [path.name for path in (runs.parent / "tables").iterdir()] == ["board.md"]
     main(["leaderboard", "--out", "again.md", "--against", "runs/dpdnet-dpdd-1"])
     assert (runs.parent / "again.md").read_text(encoding="utf-8") == text
+
+
+def test_a_terminal_of_any_width_cuts_no_number(capsys, runs, monkeypatch):
+    for width in (160, 100, 40):
+        monkeypatch.setattr(grids, "console", lambda width=width: Console(width=width))
+        main(["leaderboard", "--against", "dpdnet-dpdd-1"])
+        said = capsys.readouterr().out
+        assert (
+            "…" not in said and "31,035,151" in said and "MACs" not in said and "weights" not in said.split("Scores")[0]
+        )
+        table = said.split("published: ")[0]
+        words = {word for line in table.splitlines() for word in line.replace("│", " ").split()}
+        assert {"1", "2", "0.0001", "0.7520", "31,035,151"} <= words, width
+
+
+def test_what_brackets_and_p_are_is_said_once_and_doubts_beside_the_rows(capsys, runs):
+    main(["leaderboard"])
+    plain = " ".join(capsys.readouterr().out.split())
+    assert plain.count("percentile bootstrap") == 1 and "sign-flip" not in plain
+    assert "Doubtful: MDP (Abuolaim, Afifi and Brown, WACV 2022, table 1): the time" in plain
+    assert plain.endswith("stand in the files that --out writes.")
+    main(["leaderboard", "--against", "dpdnet-dpdd-1"])
+    assert " ".join(capsys.readouterr().out.split()).count("minus that of dpdnet-dpdd-1, image by image") == 1
+
+
+def test_a_copied_run_stands_once(capsys, runs):
+    shutil.copytree(runs / "k3dn-dpdd-1", runs / "copy")
+    main(["leaderboard"])
+    said = capsys.readouterr().out
+    assert ("copy" in said) + ("k3dn-dpdd-1" in said) == 1
+    main(["leaderboard", "--against", "k3dn-dpdd-1"])
+    assert "minus that of k3dn-dpdd-1" in " ".join(capsys.readouterr().out.split())
+
+
+def test_what_cannot_be_published_or_written_is_said_before_results_are_read(capsys, runs, monkeypatch):
+    monkeypatch.setattr(reading, "collect", lambda files: pytest.fail("results were read"))
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert "W&B mode 'disabled'" in refused(capsys, "leaderboard", "--publish", "me/boards")
+    (runs.parent / "taken").write_text("")
+    assert "taken is not a folder" in refused(capsys, "leaderboard", "--out", "taken/board.md")
+    assert not (runs.parent / "new").exists()
+
+
+def test_where_there_are_no_runs_nothing_is_allowed_that_is_none(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = refused(capsys, "leaderboard", "nosuch")
+    assert said == "error: nosuch: no such run or folder; no run is in 'runs' here: name folders of runs"
 
 
 def test_runs_are_named_by_path_or_name(capsys, runs):
@@ -139,6 +189,7 @@ def test_tables_and_written_files_are_published(capsys, runs, monkeypatch):
         return "https://example.org/runs/2"
 
     monkeypatch.setattr(wandb_leaderboard, "publish", publish)
+    monkeypatch.setenv("WANDB_MODE", "offline")
     main(["leaderboard", "--publish", "me/boards", "--out", "board.md", "--out", "board.html"])
     assert given == [([2], [True, True], [Path("board.md"), Path("board.html")], "me/boards")]
     assert capsys.readouterr().out.rstrip().endswith("https://example.org/runs/2")

@@ -247,10 +247,13 @@ def test_profile_says_what_is_wrong(capsys, tmp_path, narrow):
     assert "must be at least 1" in refused(capsys, "profile", *DPANET, "--size", "0", "8")
     assert "--size 8: give height and width" in refused(capsys, "profile", *DPANET, "--size", "8", "--size", "8", "8")
     assert "--blocks -1" in refused(capsys, "profile", *DPANET, "--blocks", "-1")
-    assert "allowed here are auto, cpu" in refused(capsys, "profile", *DPANET, "--device", "cuda:99")
+    assert "allowed here are auto, cpu" in refused(capsys, "profile", *DPANET, "--time", "--device", "cuda:99")
     said = refused(capsys, "profile", *DPANET, *narrow, "--time", "--precision", "bf16")
     assert "--precision bf16" in said and "bf16-mixed" in said
     assert "must be positive" in refused(capsys, "profile", *DPANET, "--peak_tflops", "0")
+    for option in (["--precision", "bf16-mixed"], ["--peak_tflops", "9"], ["--device", "cpu"]):
+        assert "nothing is measured without --time" in refused(capsys, "profile", *DPANET, *option)
+    assert "--size 256: give height and width" in refused(capsys, "profile", *DPANET, "--size=256")
     assert ".json or .md" in refused(capsys, "profile", *DPANET, "--out", str(tmp_path / "cost.txt"))
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text(yaml.safe_dump({"model": {"init_args": {"net": {"init_args": {"widht": 0.05}}}}}))

@@ -82,6 +82,7 @@ def test_a_result_has_its_time_and_pictures_of_its_images(arguments, tmp_path, c
     assert 0 < result.seconds < 5 and f"{result.seconds:.3g} s an image on " in said
     assert "no paper prints scores of this network (dpdnet) on all of dpdd_small test" in said
     assert json.loads((path.parent / "reproduction.json").read_text())["rows"] == []
+    assert result.net == "dualpixel.nets.dpdnet.DPDNet"
     assert result.environment["device_name"] and result.environment["threads"] >= 1
     assert not {"seconds", "loss"} & {*result.rows[0], *result.means["overall"]}
     assert set(found) == set(TEST_KEYS) and all(set(kinds) == set(KINDS) for kinds in found.values())

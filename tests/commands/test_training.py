@@ -1,5 +1,6 @@
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -248,3 +249,23 @@ def test_windows_are_validated_but_never_scored_as_images(overlay, tmp_path, tra
     )
     result = load_result(next(tmp_path.rglob("result.json")))
     assert len(result.rows) == COUNTS["val"] and result.macs_size == list(SIZE)
+
+
+def test_a_runs_folder_is_scored_by_its_best_checkpoint_and_named_by_the_steps_of_that(
+    overlay, tmp_path, trained, capsys
+):
+    folder = shutil.copytree(trained, tmp_path / "small")
+    best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    content = torch.load(best, weights_only=True)
+    content["global_step"] = 7
+    torch.save(content, best)
+    options = ["--config", DPDNET, "--config", overlay, "--run.root", str(tmp_path), "--panels.count", "1"]
+    main(["validate", *options, "--ckpt_path", str(folder), "--run.name", "scored"])
+    assert [path.name.partition("-val")[0][:16] for path in (tmp_path / "scored" / "panels").iterdir()] == [
+        "val-step00000007"
+    ]
+    said = capsys.readouterr().out
+    assert "(step 7)" in said and "epoch 0 validated" not in said
+    best.unlink()
+    main(["validate", *options, "--ckpt_path", str(folder), "--run.name", "last"])
+    assert f"(step {torch.load(last, weights_only=True)['global_step']})" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import torch
 import wandb
 import yaml
-from command_line import TOP
+from command_line import TOP, refused
 from tiny_shards import make_tiny_set
 from wandb_files import stored_runs
 from wandb_intake import WandbIntake
@@ -78,7 +79,7 @@ def run(root, folder, *arguments, **variables):
 
 @pytest.fixture(scope="module")
 def logged(root, tmp_path_factory):
-    """The folder of a run that was killed, resumed and tested, and what the resumed training said."""
+    """The folder of a run that was killed, resumed and tested, and what the resumed training and the test said."""
     folder = tmp_path_factory.mktemp("logged")
     code, said = run(
         root, folder, "fit", "--config", root / "kill.yaml", "--run.name", "tiny", "--wandb.group", "a group"
@@ -88,11 +89,11 @@ def logged(root, tmp_path_factory):
     assert code == 0, resumed
     code, said = run(root, folder, "test", "--ckpt_path", "runs/tiny/checkpoints/best.ckpt")
     assert code == 0, said
-    return folder / "runs" / "tiny", resumed
+    return folder / "runs" / "tiny", (resumed, said)
 
 
 def test_a_killed_resumed_and_tested_run_is_one_with_one_history(logged):
-    folder, said = logged
+    folder, both = logged
     starts = stored_runs(folder)
     identity = (folder / "wandb-id.txt").read_text()
     assert [start.id for start in starts] == [identity] * 3
@@ -113,9 +114,35 @@ def test_a_killed_resumed_and_tested_run_is_one_with_one_history(logged):
         "a group",
         "tiny",
     ) and not resumed.job_type + tested.job_type
-    assert "send all of this run by: wandb sync runs/tiny/wandb\n" in said
+    assert all(said.endswith("send all of this run by: wandb sync runs/tiny/wandb\n") for said in both)
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["callbacks"]["LoggedRun"]["id"] == identity
+
+
+def test_a_command_that_is_refused_leaves_nothing_in_the_run(root, logged, tmp_path, monkeypatch, capsys):
+    """Whether its settings are wrong, or what it finds in the data."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(logged[0], folder, symlinks=True)
+
+    def left():
+        files = [*folder.glob("wandb-*"), *(folder / "wandb").rglob("*")]
+        return {path: path.lstat().st_mtime_ns for path in files}
+
+    before = left()
+    for name, value in {"MODE": "offline", "DATA_DIR": str(tmp_path), "CACHE_DIR": str(tmp_path)}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    recipes = [str(TOP / "recipes" / "dpdnet.yaml"), str(root / "small.yaml")]
+    options = ["--config", recipes[0], "--config", recipes[1], "--ckpt_path", str(folder)]
+    assert "8 bits" in refused(capsys, "fit", *options, "--protocol", "whole-8bit")
+    assert "8 bits" in refused(capsys, "test", *options, "--protocol", "whole-8bit")
+    assert "without distortion" in refused(capsys, "test", *options, "--protocol", "k3dn-1152x1792")
+    assert len(before) > 20 and left() == before
+
+
+def test_a_tag_that_is_no_list_is_told_how_to_be_one(root, capsys):
+    options = ["--config", str(TOP / "recipes" / "dpdnet.yaml"), "--config", str(root / "small.yaml")]
+    said = refused(capsys, "fit", *options, "--wandb.tags", "night")
+    assert said == "error: --wandb.tags: a list is expected; write it as '[night]'"
 
 
 def test_the_run_says_what_it_is_made_of(logged, root):

@@ -34,7 +34,8 @@ def test_a_result_without_the_keys_of_later_versions_is_read_as_it_is(tmp_path):
     path = tmp_path / "result.json"
     save_result(path, result())
     content = json.loads(path.read_text())
-    for name in ("views_from", "seconds", "protocol_settings"):  # as results were written before there were such keys
+    # as results were written before there were such keys
+    for name in ("views_from", "seconds", "protocol_settings", "net"):
         assert content.pop(name) is None
     path.write_text(json.dumps(content))
     assert load_result(path) == result()

@@ -104,3 +104,11 @@ def test_one_colour_has_a_detail(result_file):
     assert find_detail(grey, grey) == (slice(0, 5), slice(0, 7))
     written(ThumbnailFolder(result_file), "a", images=(grey, grey, grey))
     assert read(find_thumbnails(result_file)["a"]["scene"]).mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_a_folder_that_cannot_be_written_costs_the_pictures_and_a_warning_alone(result_file, images, capsys):
+    result_file.parent.parent.mkdir(parents=True)
+    result_file.parent.write_text("a file in the place of the folder")
+    written(ThumbnailFolder(result_file), "one", "two", images=images)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("warning: no more thumbnails: ") and "Not a directory" in line

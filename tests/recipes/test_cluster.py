@@ -38,15 +38,15 @@ def started(tmp_path):
         "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
         "SLURM_NNODES": "2",
         "SLURM_NTASKS_PER_NODE": "4",
+        "SLURM_CPUS_PER_TASK": "7",
     }
 
-    def start(**variables):
+    def start(without=(), code=0, **variables):
         command = ["bash", str(SCRIPT), *GIVEN]
-        done = subprocess.run(
-            command, env=environment | variables, cwd=tmp_path, capture_output=True, text=True, timeout=60
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout.splitlines()
+        given = {name: value for name, value in (environment | variables).items() if name not in without}
+        done = subprocess.run(command, env=given, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == code, done.stderr
+        return (done.stderr if code else done.stdout).splitlines()
 
     return start
 
@@ -61,11 +61,16 @@ def test_the_script_asks_slurm_for_what_a_run_that_goes_on_needs():
 def test_the_script_starts_a_command_of_ours_on_all_that_the_job_has(started, monkeypatch):
     mode, threads, *words = started()
     assert (mode, threads) == ("offline", "1") and started(WANDB_MODE="online")[0] == "online"
-    assert words[:5] == ["--kill-on-bad-exit=1", "python", "-m", "src", "fit"]
+    assert words[:6] == ["--kill-on-bad-exit=1", "--cpus-per-task=7", "python", "-m", "src", "fit"]
     monkeypatch.chdir(TOP)
-    settings = check_settings(resolve_names(words[4:]))
+    settings = check_settings(resolve_names(words[5:]))
     assert settings["trainer"]["num_nodes"] == 2 and settings["trainer"]["devices"] == 4
     assert settings["trainer"]["strategy"] == "ddp" and settings["data"]["init_args"]["batch_size"] == 1
+
+
+def test_a_job_without_tasks_per_node_is_told_what_to_give(started):
+    (said,) = started(without=("SLURM_NTASKS_PER_NODE",), code=1)
+    assert "give sbatch --ntasks-per-node (a process for each GPU of a node) in place of --ntasks" in said
 
 
 def test_the_commands_that_files_for_clusters_say_are_ones_that_run():

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,9 @@ import wandb
 from wandb_files import stored_runs
 from wandb_intake import KEY, WandbIntake
 
+from dualpixel.errors import DualPixelError
+from dualpixel.running import logged_run
+from dualpixel.running.checkpoints import BestCheckpoint
 from dualpixel.running.folder import CHOSEN, choose_folder
 from dualpixel.running.logged_run import LoggedRun
 from dualpixel.running.loggers import WandbOptions, how_to_sync, make_loggers
@@ -217,6 +221,131 @@ def test_without_any_working_wandb_the_training_goes_on(tmp_path, monkeypatch, c
     assert said == "warning: Weights & Biases cannot be used offline: OSError: no room?[2J left on the disk\n"
 
 
+def test_wandb_says_nothing_beside_what_we_say(tmp_path):
+    """In a process of its own, whose end it reports."""
+    script = f"""
+from pathlib import Path
+from dualpixel.running.loggers import WandbOptions, make_loggers
+
+logger = make_loggers(Path({str(tmp_path / "run")!r}), {{}}, WandbOptions())[1]
+logger.log_metrics({{"x": 1.0}}, step=0)
+logger.finalize("success")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout + done.stderr == ""
+    assert [row["x"] for run in stored_runs(tmp_path / "run") for row in run.history] == [1.0]
+
+
+def test_nothing_lies_in_the_users_home(tmp_path, monkeypatch):
+    monkeypatch.delenv("WANDB_DATA_DIR")
+    monkeypatch.chdir(tmp_path)
+    make_loggers(Path("run"), {}, OFFLINE)
+    assert os.environ["WANDB_DATA_DIR"] == str(tmp_path / "run" / "wandb" / "data")
+    assert os.environ["WANDB_CACHE_DIR"] == str(tmp_path / "run" / "wandb" / "cache")
+
+
+@pytest.mark.parametrize(
+    "option, value, named",
+    [
+        ("project", "a/b", "--wandb.project 'a/b'"),
+        ("project", "p" * 200, "--wandb.project 'ppp"),
+        ("project", "", "--wandb.project ''"),
+        ("entity", "a b\n", "--wandb.entity 'a b"),
+        ("group", "g" * 129, "--wandb.group 'ggg"),
+        ("job_type", "", "--wandb.job_type ''"),
+        ("tags", [""], "--wandb.tags ['']"),
+        ("tags", ["a", "t" * 65], "--wandb.tags ['a', 'ttt"),
+        ("WANDB_PROJECT", "a#b", "WANDB_PROJECT='a#b'"),
+        ("WANDB_TAGS", "a,,b", "WANDB_TAGS='a,,b'"),
+        ("WANDB_RUN_ID", "a/b", "WANDB_RUN_ID='a/b'"),
+        ("WANDB_MODE", "of", "WANDB_MODE='of': no mode of W&B; Allowed: online"),
+        ("WANDB_MODE", "shared", "WANDB_MODE='shared': no mode of W&B; Allowed: online"),
+    ],
+)
+def test_a_name_that_wandb_refuses_is_refused_before_anything_begins(tmp_path, monkeypatch, option, value, named):
+    options = WandbOptions(**{option: value}) if option.islower() else WandbOptions()
+    if option.isupper():
+        monkeypatch.setenv(option, value)
+    with pytest.raises(DualPixelError) as refused:
+        make_loggers(tmp_path / "run", {}, options)
+    said = str(refused.value)
+    assert said.startswith(named) and len(said) < 200 and len(said.splitlines()) == 1
+    assert not (tmp_path / "run").exists() and "WANDB_SILENT" not in os.environ
+    assert len(make_loggers(tmp_path / "run", {}, options, "predict")) == 1  # is no run of W&B
+
+
+def test_names_at_their_limits_are_taken_and_empty_variables_are_none(tmp_path, monkeypatch):
+    for name in ("MODE", "PROJECT", "TAGS", "RUN_ID", "ENTITY"):
+        monkeypatch.setenv(f"WANDB_{name}", "")
+    logged(tmp_path / "run", options=WandbOptions("offline", "p" * 128, None, "g" * 128, "a job", ["t" * 64]))
+    (run,) = stored_runs(tmp_path / "run")
+    assert (run.project, run.group, run.job_type, run.tags) == ("p" * 128, "g" * 128, "a job", ["t" * 64])
+
+
+def test_a_variable_that_ends_every_run_of_wandb_ends_no_training(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("WANDB_CONSOLE", "sideways")
+    logger = make_loggers(tmp_path / "run", {}, WandbOptions())[1]
+    logger.log_metrics({"x": 1.0}, step=0)
+    assert logger.experiment.disabled and os.environ["WANDB_CONSOLE"] == "sideways"
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(":")[0] for line in said] == ["warning"] * 2 and "logged offline" in said[0]
+
+
+def test_only_the_first_process_looks_for_a_key(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("dualpixel.running.loggers.has_key", lambda: asked.append(1) or True)
+    monkeypatch.setattr("lightning.pytorch.utilities.rank_zero_only.rank", 1)
+    make_loggers(tmp_path / "run", {}, WandbOptions())
+    assert not asked
+    monkeypatch.setattr("lightning.pytorch.utilities.rank_zero_only.rank", 0)
+    assert make_loggers(tmp_path / "run", {}, WandbOptions())[1]._wandb_init["mode"] == "online" and asked == [1]
+
+
+def test_a_start_that_logs_nothing_leaves_no_row(tmp_path):
+    logged(tmp_path / "run", rows=2)
+    logged(tmp_path / "run", rows=0)
+    logged(tmp_path / "run", rows=2, start=2)
+    histories = [[row["_step"] for row in run.history] for run in stored_runs(tmp_path / "run")]
+    assert histories == [[0, 1], [], [2, 3]]
+
+
+def test_a_run_of_a_command_that_is_refused_does_not_begin(tmp_path):
+    """Lightning asks for it before any settings are checked."""
+    logger = make_loggers(tmp_path / "run", {}, OFFLINE)[1]
+    LoggedRun(logger, "fit", False)
+    _ = logger.experiment
+    logger.describe({"batch": 1})
+    logger.finalize("failed")
+    assert not (tmp_path / "run").exists()
+    logger.waits = False
+    logger.log_metrics({"x": 1.0})
+    logger.describe({"more": 2})
+    end(logger)
+    (run,) = stored_runs(tmp_path / "run")
+    assert run.config["batch"] == 1 and run.config["more"] == 2 and len(run.history) == 1
+
+
+def test_what_cannot_be_logged_of_a_run_ends_nothing(tmp_path, monkeypatch, capsys):
+    """Neither what it is made of, nor its best checkpoint."""
+
+    def full(*_):
+        raise OSError("no room left")
+
+    (tmp_path / "best.ckpt").touch()
+    best = BestCheckpoint()
+    best.best_model_path = str(tmp_path / "best.ckpt")
+    monkeypatch.setattr(logged_run, "describe_run", full)
+    monkeypatch.setattr(logged_run, "load_weights", full)
+    callback = LoggedRun(make_loggers(tmp_path / "run", {}, OFFLINE)[1], "fit", True)
+    trainer = SimpleNamespace(is_global_zero=True, checkpoint_callbacks=[best])
+    callback.on_fit_start(trainer, None)
+    callback.on_fit_end(trainer, None)
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: {what} could not be logged to W&B: OSError: no room left"
+        for what in ("what the run is made of", "the best checkpoint")
+    ]
+
+
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds the process in /proc")
 def test_a_training_survives_the_process_that_writes_for_wandb(tmp_path):
     """In a process of its own: what is left of W&B complains at its end."""
@@ -240,7 +369,8 @@ print("trained", logger.experiment.disabled)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0 and done.stdout.splitlines() == ["trained True"]
-    assert done.stderr.count("warning: Weights & Biases cannot be used any more: ") == 1
+    (line,) = done.stderr.splitlines()  # nothing more at the end of the process
+    assert line.startswith("warning: Weights & Biases cannot be used any more: ")
 
 
 def test_a_later_start_brings_the_summary_of_those_before(tmp_path):

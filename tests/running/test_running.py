@@ -7,6 +7,7 @@ import torch
 from scenes import photograph, views
 
 from dualpixel.data.stream import collate, to_floats
+from dualpixel.errors import DualPixelError
 from dualpixel.running import panel_sheet
 from dualpixel.running.folder import CHOSEN, choose_folder, find_checkpoint
 from dualpixel.running.panel_sheet import _detail, draw_panel, draw_views_panel
@@ -45,6 +46,20 @@ def test_processes_of_one_job_agree(tmp_path, monkeypatch):
     monkeypatch.delenv("LOCAL_RANK")
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
     assert choose_folder(tmp_path, None, "x", None).name == "x-4711"
+
+
+def test_a_job_that_torchrun_starts_again_without_a_name_is_refused(tmp_path, monkeypatch):
+    """Its folder would be a new one, and training would begin at zero."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")  # as without --rdzv-id
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert choose_folder(tmp_path, None, "x", None).name == "x-1"
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    with pytest.raises(DualPixelError, match="--rdzv-id JOB, or --run.name NAME"):
+        choose_folder(tmp_path, None, "x", None)
+    assert choose_folder(tmp_path, "mine", "x", None).name == "mine"
+    assert choose_folder(tmp_path, None, "x", tmp_path / "old" / "checkpoints" / "last.ckpt").name == "old"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "job")
+    assert choose_folder(tmp_path, None, "x", None).name == "x-job"
 
 
 def test_a_panel_shows_the_detail_that_improved_most(tmp_path):

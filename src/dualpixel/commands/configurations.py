@@ -183,6 +183,8 @@ def explain(error: Exception) -> str | None:
     if keyed:
         name, reason = keyed[-1]
         expected = re.findall(r"(?:Expected|expected)[^\n]*", reason)
+        if "<class 'list'>" in reason and (given := re.search(r"Given value: ([^\s\[][^\n]*)", text)):
+            return f"--{name}: a list is expected; write it as '[{given[1][:80]}]'"
         return f"--{name}: {' '.join((expected or [reason])[0].split())[:200]}; {_given(text)}"
     lines = [line.strip(" -") for line in text.splitlines() if line.strip()]
     unknown = re.search(r"[Uu]nrecognized arguments?: (\S+)", text)

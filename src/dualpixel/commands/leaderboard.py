@@ -1,7 +1,9 @@
 """`leaderboard [RUNS ...] [--wandb ENTITY/PROJECT] [--out FILE.md|FILE.html] [--against RUN] [--publish ENTITY/PROJECT]`."""
 
+import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +17,7 @@ from dualpixel.files import atomic, room_for
 from dualpixel.hints import near
 from dualpixel.paths import cache_home
 from dualpixel.running.wandb_access import split_project
-from dualpixel.terminal import console
+from dualpixel.terminal import console, one_line
 
 if TYPE_CHECKING:  # torch is imported only once there are results
     from dualpixel.evaluate.leaderboard.tables import Entry, Leaderboard
@@ -70,27 +72,29 @@ def run(arguments: list[str]) -> None:
             raise DualPixelError(
                 f"--out {out}: name a file that ends in {' or '.join(ENDINGS)}, such as leaderboard.html"
             )
+        _check_writable(out)
     if options.thumbnails < 0:
         raise DualPixelError(f"--thumbnails {options.thumbnails}: a number of images, 0 for no pictures")
     if options.publish:
-        split_project(options.publish)  # before files are written that are to be logged
+        _check_publish(options.publish)  # before anything is read or written
     named = options.runs or ([] if options.wandb else [RUNS])
     paths = [_find(name, "") for name in named]
     against = _against(options)
     if against:
         paths.append(against)
-    entries, left_out = _collect(paths, options.wandb or [])
+    entries, left_out = _collect(paths, options.wandb or [], against)
     base = _base(options.against, against, entries) if options.against else None
     _show(entries, left_out, base, outs, options)
 
 
-def _collect(paths: Sequence[Path], projects: Sequence[str]) -> tuple[list["Entry"], list[str]]:
-    """Read the results of folders and of W&B projects; say what is left out."""
-    from dualpixel.evaluate.leaderboard.reading import collect, find_results
+def _collect(paths: Sequence[Path], projects: Sequence[str], against: Path | None) -> tuple[list["Entry"], list[str]]:
+    """Read the results of folders and of W&B projects, each once; say what is left out."""
+    from dualpixel.evaluate.leaderboard.reading import collect, find_results, put_together
 
     files = find_results(paths)
     if not files and not projects:
         raise DualPixelError(f"no results in {', '.join(map(str, paths))}: `test` writes them")
+    base = _folder_of(against) if against else None
     entries, left_out = collect(files)
     for project in projects:
         from dualpixel.evaluate.leaderboard.wandb_runs import runs_from_wandb
@@ -104,7 +108,7 @@ def _collect(paths: Sequence[Path], projects: Sequence[str]) -> tuple[list["Entr
         raise DualPixelError(f"none of {len(files)} results can be shown; see above")
     if not entries:
         raise DualPixelError(f"no results to show in {', '.join([*map(str, paths), *projects])}: `test` logs them")
-    return entries, left_out
+    return put_together(entries, base), left_out
 
 
 def _show(
@@ -114,19 +118,41 @@ def _show(
     from dualpixel.evaluate.leaderboard.tables import leaderboards
 
     boards = leaderboards(entries, base)
-    for board in boards:
-        show(grids.ranking(board))
+    for board, title in zip(boards, grids.titles(boards), strict=True):
+        show(replace(grids.summary(board), title=title))
         if board.published:
-            show(grids.published(board))
-        for fact in grids.facts(board):
-            console().print(Text(fact))
-        console().print()
+            show(grids.published(board, columns=grids.main_columns(board)))
+        _say(*grids.facts(board), *(f"Doubtful: {doubt}" for doubt in grids.doubts(board)), "")
+    bases = [board.against.run for board in boards if board.against]
+    _say(grids.INTERVALS, *(grids.COMPARED.format(one_line(run)) for run in bases[:1]))
+    if not outs:
+        _say("Scores of groups and of views, costs and weights stand in the files that --out writes.")
     for out in outs:
         _write(out, _render(out, boards, left_out, options.thumbnails))
     if options.publish:
         from dualpixel.evaluate.leaderboard.wandb_leaderboard import publish
 
         print(publish(boards, outs, options.publish))
+
+
+def _say(*sentences: str) -> None:
+    for sentence in sentences:
+        console().print(Text(sentence))
+
+
+def _check_publish(project: str) -> None:
+    from dualpixel.evaluate.leaderboard.wandb_leaderboard import why_offline
+
+    split_project(project)
+    why_offline()
+
+
+def _check_writable(out: Path) -> None:
+    """Refuse a file whose folder is none, or cannot be written to, before results are read."""
+    folder = next(one for one in out.absolute().parents if one.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        said = "not writable" if folder.is_dir() else "not a folder"
+        raise DualPixelError(f"--out {out}: cannot be written ({folder} is {said})")
 
 
 def _render(out: Path, boards: Sequence["Leaderboard"], left_out: Sequence[str], thumbnails: int) -> str:
@@ -162,20 +188,22 @@ def _against(options: Namespace) -> Path | None:
 
 def _base(name: str, path: Path | None, entries: Sequence["Entry"]) -> Path:
     """Return the folder of the run that others are compared with."""
-    from dualpixel.evaluate.leaderboard.reading import run_of
-
     runs = sorted({one.run for one in entries})
     if path:
-        base = run_of(path) if path.is_file() else path.resolve()
+        base = _folder_of(path)
         if all(one.folder != base for one in entries):
             raise DualPixelError(f"--against {path}: no result of this run; {near(base.name, runs)}")
         return base
     folders = {one.folder for one in entries if one.run == name}
-    if len(folders) > 1:
-        raise DualPixelError(f"--against {name}: {len(folders)} runs have this name; rank fewer projects")
     if not folders:
         raise DualPixelError(f"--against {name}: no such run or folder; {near(name, runs)}")
     return folders.pop()
+
+
+def _folder_of(path: Path) -> Path:
+    from dualpixel.evaluate.leaderboard.reading import run_of
+
+    return run_of(path) if path.is_file() else path.resolve()
 
 
 def _find(name: str, option: str) -> Path:
@@ -188,4 +216,5 @@ def _find(name: str, option: str) -> Path:
     parent = Path(name).parent
     known = {str(path) for path in parent.iterdir()} if parent.is_dir() and parent != Path() else set()
     known |= {path.name for path in Path(RUNS).iterdir() if path.is_dir()} if Path(RUNS).is_dir() else set()
-    raise DualPixelError(f"{option}{name}: no such run or folder; {near(name, sorted(known))}")
+    meant = near(name, sorted(known)) if known else f"no run is in {RUNS!r} here: name folders of runs"
+    raise DualPixelError(f"{option}{name}: no such run or folder; {meant}")

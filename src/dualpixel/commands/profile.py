@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # torch is imported only once the arguments are known to be r
     from dualpixel.evaluate.cost.speed import Speed
 
 SIZE = (256, 256)
+NEEDING_TIME = {"device": "auto", "precision": "32-true", "peak_tflops": None}
+"""Options that say how it is timed, and their defaults."""
 ENDINGS = (".json", ".md")
 
 
@@ -66,6 +68,10 @@ def run(arguments: list[str]) -> None:
         raise DualPixelError(f"--blocks {options.blocks}: must be at least 1, or not given")
     if options.peak_tflops is not None and not options.peak_tflops > 0:
         raise DualPixelError(f"--peak_tflops {options.peak_tflops}: must be positive")
+    if not options.time:
+        for name, plain in NEEDING_TIME.items():
+            if getattr(options, name) != plain:
+                raise DualPixelError(f"--{name} {getattr(options, name)}: nothing is measured without --time")
     out = Path(options.out) if options.out else None
     if out and (out.suffix not in ENDINGS or out.is_dir()):
         raise DualPixelError(f"--out {out}: name a file that ends in {' or '.join(ENDINGS)}")
@@ -74,11 +80,14 @@ def run(arguments: list[str]) -> None:
     from dualpixel.evaluate.cost.operations import count_macs, shapes_of_one_image
     from dualpixel.evaluate.cost.profile import as_json, profile
     from dualpixel.evaluate.cost.profile_grids import grids, markdown, note
+    from dualpixel.evaluate.cost.speed import PRECISIONS
     from dualpixel.recipes.loading import make_recipe
 
     files = [word for file in options.config or [] for word in ("--config", file)]
     model = check_settings(resolve_names(["profile", *files]))["model"]
     device = _device(options.device)
+    if options.precision not in PRECISIONS:
+        raise DualPixelError(f"--precision {options.precision}: {near(options.precision, PRECISIONS)}")
     with explained():
         recipe = make_recipe(model)
         for size in sizes:  # what the recipe does not take is said before anything is timed
@@ -98,7 +107,8 @@ def _join_sizes(arguments: list[str]) -> list[str]:
     """Put the values of all ``--size`` behind one, since the parser would take the last one alone."""
     sizes: list[list[str]] = []
     others, taking = [], False
-    for argument in arguments:
+    words = (argument.split("=", 1) if argument.startswith("--size=") else [argument] for argument in arguments)
+    for argument in (word for some in words for word in some):
         if argument.startswith("--"):
             taking = argument == "--size"
             if taking:
@@ -125,11 +135,9 @@ def _device(name: str) -> str:
 def _measure(
     model: dict[str, Any], sizes: list[tuple[int, int]], device: str, precision: str, depth: int
 ) -> dict[tuple[int, int], "Speed | None"]:
-    from dualpixel.evaluate.cost.speed import PASSES, PRECISIONS
+    from dualpixel.evaluate.cost.speed import PASSES
     from dualpixel.evaluate.cost.speed_process import measure_apart
 
-    if precision not in PRECISIONS:
-        raise DualPixelError(f"--precision {precision}: {near(precision, PRECISIONS)}")
     warm_up, repeats = PASSES[device.partition(":")[0]]
     speeds = {}
     with progress() as bar:

@@ -101,7 +101,7 @@ class DualPixelCLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         """Choose the folder of the run; refuse to score random weights."""
         options = self._options()
-        options["ckpt_path"] = find_checkpoint(options.get("ckpt_path"))
+        options["ckpt_path"] = find_checkpoint(options.get("ckpt_path"), training=self.subcommand == "fit")
         options["weights_only"] = True  # a checkpoint may come from a stranger
         # neither Lightning's own table of every value, nor every output kept in memory
         for name in {"verbose", "return_predictions"} & set(options.keys()):
@@ -126,15 +126,16 @@ class DualPixelCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         """Give the trainer the folder, the loggers and the progress display."""
         options = self._options()
-        if hasattr(self.datamodule, "ensure_prepared") and rank_zero_only.rank == 0:
-            self.datamodule.ensure_prepared(self.subcommand)  # before there is a folder of a run that cannot run
-        if options["ckpt_path"]:  # it brings all weights; those that its training began with may be gone, or of another stage
+        # it brings all weights; those that its training began with may be gone, or of another stage
+        if options["ckpt_path"]:
             self.model.init_from = None
         config = yaml.safe_load(self._parser(self.subcommand).dump(options, skip_none=False))
         if options.trainer.logger in (None, True) and not options.trainer.fast_dev_run:
             resumed = options["ckpt_path"] if self.subcommand == "fit" else None
             wandb = WandbOptions(**options.wandb.as_dict())
             kwargs["logger"] = make_loggers(self.folder, config, wandb, self.subcommand, resumed)
+        if hasattr(self.datamodule, "ensure_prepared") and rank_zero_only.rank == 0:
+            self.datamodule.ensure_prepared(self.subcommand)  # before there is a folder of a run that cannot run
         kwargs["default_root_dir"] = str(self.folder)
         kwargs["plugins"] = [*_listed(self.config_init[self.subcommand].trainer.plugins), AtomicCheckpoints()]
         trainer = super().instantiate_trainer(**kwargs)
@@ -171,6 +172,11 @@ class DualPixelCLI(LightningCLI):
         if self.trainer.is_global_zero:
             self._summarise()
 
+    def after_test(self) -> None:
+        """Say how to send what was logged; what came out is said already."""
+        if self.trainer.is_global_zero:
+            self._say_how_to_sync()
+
     def after_predict(self) -> None:
         """Say where the images are."""
         writer = next(one for one in self.trainer.callbacks if isinstance(one, WritePredictions))
@@ -190,6 +196,9 @@ class DualPixelCLI(LightningCLI):
             print(said)
             drawn = panels.drawn.get(f"val-step{step:08d}", [])
             print(*(f"its panel: {path}" for path in drawn), sep="\n", end="\n" if drawn else "")
+        self._say_how_to_sync()
+
+    def _say_how_to_sync(self) -> None:
         sync = how_to_sync(self.folder)
         if sync:
             print(f"Weights & Biases ran offline; send all of this run by: {sync}")

@@ -57,4 +57,6 @@ def device_name(device: torch.device) -> str:
 def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)  # a GPU is asked to compute, and has not done so when the call returns
+    elif device.type == "mps":
+        torch.mps.synchronize()
     return time.perf_counter()

@@ -49,9 +49,10 @@ def measured_result(
         for row in range(len(samples))
         if columns[SEEN][row]
     ]
+    about = recipe.weights_metadata()
     return Result(
         schema=SCHEMA,
-        recipe=recipe.weights_metadata()["recipe"],
+        recipe=about["recipe"],
         options=dict(getattr(recipe.net, "options", {})),
         weights_sha256=weights_hash(recipe.net.state_dict()),
         weights_source=str(trainer.ckpt_path or recipe.init_from or ""),
@@ -79,6 +80,7 @@ def measured_result(
         },
         views_from=views_from,
         seconds=seconds,
+        net=about["net"],
     )
 
 

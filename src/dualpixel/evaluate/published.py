@@ -74,12 +74,14 @@ class TablePart:
         protocol_said: how it was measured, as far as the paper, its authors or their program say.
         measured_by: the paper of `PAPERS` whose authors took the scores, be the method theirs or not; None where it is not known.
         rows: of the table.
+        departs: in what the measurement is another one than by that protocol, or may be; None where nothing is known.
     """
 
     protocol: str | None
     protocol_said: str
     measured_by: str | None
     rows: list[PrintedRow]
+    departs: str | None = None
 
     def __post_init__(self) -> None:
         if self.protocol is not None:

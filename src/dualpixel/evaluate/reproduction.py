@@ -1,11 +1,11 @@
 """What papers print of a network that was just tested, beside what was measured: is it reproduced?
 
-A published row counts for a result where it is the same network (`PrintedRow.recipe`) on the same data set. It is compared where it
-was taken by the same protocol: a number is reproduced where the measured one rounds to the printed digits. Other rows are named with
-the reason why not.
+A published row counts for a result where it is the same network (`PrintedRow.recipe`) on the same data set. It is compared where the
+recipe has the same name and it was taken by the same protocol: a number is reproduced where the measured one rounds to the printed
+digits. Other rows are named with the reason why not. How its weights were trained a result says by the name of the recipe alone: where
+the row's were trained by an overlay that the name does not tell, there is no verdict.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,14 +14,14 @@ from typing import Any
 
 from rich.table import Table
 
-from dualpixel.evaluate.published import PUBLISHED_SPLIT, RENDERED, PublishedRow, published_rows
-from dualpixel.evaluate.recipe_networks import network_of, network_tested
+from dualpixel.evaluate.comparable import files_of, not_whole, obstacle, rows_of, why_nothing
+from dualpixel.evaluate.published import PublishedRow
+from dualpixel.evaluate.recipe_networks import name_of, network_tested, unseen_overlays
 from dualpixel.evaluate.report import HEADINGS
 from dualpixel.evaluate.result import Result
 from dualpixel.evaluate.sanity import EXACT, Printed
 from dualpixel.files import write_json
-from dualpixel.metrics.per_image import OVERALL
-from dualpixel.terminal import console
+from dualpixel.terminal import console, one_line
 
 REPRODUCTION = "reproduction.json"
 SCHEMA = 1
@@ -67,12 +67,24 @@ class Compared:
     Args:
         row: what the paper prints.
         numbers: those that were measured, too.
-        obstacle: why no verdict can be given; None where one is.
+        obstacle: why the numbers cannot be compared; None where they can.
+        unseen: overlays that the row's weights were trained with and that a result does not tell: there is no verdict then.
     """
 
     row: PublishedRow
     numbers: tuple[Number, ...]
     obstacle: str | None
+    unseen: tuple[str, ...] = ()
+
+    @property
+    def judged(self) -> bool:
+        """Whether there is a verdict."""
+        return not self.obstacle and not self.unseen
+
+    @property
+    def printed(self) -> int:
+        """How many numbers the row prints, measured or not."""
+        return sum(map(len, self.row.scores.values()))
 
     @property
     def verdict(self) -> str:
@@ -81,6 +93,15 @@ class Compared:
             return f"not comparable: {self.obstacle}"
         apart = sum(not one.reproduced for one in self.numbers)
         said = f"differs in {apart} of {len(self.numbers)} numbers" if apart else REPRODUCED
+        if self.unseen:
+            said = f"the numbers {'differ' if apart else 'agree'}; not judged, the result does not say whether its weights "
+            said += f"were trained with {', '.join(self.unseen)}"
+        if len(self.numbers) < self.printed:
+            said += f" ({len(self.numbers)} of {self.printed} printed numbers were measured)"
+        if self.row.printed.training:
+            said += f"; weights there: {self.row.printed.training}, which the result does not say"
+        if apart and self.row.part.departs:
+            said = f"not comparable to the digit: measured otherwise, {self.row.part.departs}; {said}"
         return f"{said}, by {self.row.protocol} as well ({self.row.part.protocol_said})"
 
 
@@ -89,24 +110,24 @@ def compare_with_published(result: Result) -> list[Compared]:
 
     Nothing where a part of the split was scored, another split than papers score, or views that were rendered.
     """
-    network = network_tested(result.recipe, result.options)
-    whole = result.complete and result.split == PUBLISHED_SPLIT and RENDERED not in result.fingerprint
-    if network is None or not whole:
+    network = network_tested(result.recipe, result.options, result.net)
+    if network is None or not_whole(result):
         return []
     found = []
-    for row in published_rows(result.dataset):
-        if network in [network_of(files) for files in row.recipe]:
-            numbers = tuple(_numbers(row, result))
-            if numbers:
-                found.append(Compared(row, numbers, _obstacle(row, result)))
-    return sorted(found, key=lambda one: one.obstacle is not None)
+    for row in rows_of(network, result):
+        numbers = tuple(_numbers(row, result))
+        if numbers:
+            overlays = [unseen_overlays(files) for files in files_of(row, network) if name_of(files) == result.recipe]
+            unseen = tuple(min(overlays, key=len, default=()))
+            found.append(Compared(row, numbers, obstacle(row, result, network), unseen))
+    return sorted(found, key=lambda one: (one.obstacle is not None, not one.judged))
 
 
 def show_reproduction(result: Result, compared: Sequence[Compared]) -> None:
-    """Print what papers say beside what was measured, or that they say nothing."""
+    """Print what papers say beside what was measured, or why there is nothing to compare."""
     where = f"{result.dataset} {result.split}"
     if not compared:
-        print(f"no paper prints scores of this network ({result.recipe}) on all of {where}")
+        print(one_line(why_nothing(result)))
         return
     title = f"what papers print of this network on {where}; measured by protocol {result.protocol}"
     table = Table(title=title, title_justify="left")
@@ -140,7 +161,8 @@ def save_reproduction(path: Path, result: Result, compared: Sequence[Compared]) 
     """
     about = {name: getattr(result, name) for name in ("recipe", "weights_sha256", "dataset", "split", "protocol")}
     rows = [_as_plain(one) for one in compared]
-    write_json(path.parent / REPRODUCTION, {"schema": SCHEMA, **about, "rows": rows})
+    nothing = None if rows else why_nothing(result)
+    write_json(path.parent / REPRODUCTION, {"schema": SCHEMA, **about, "rows": rows, "why_nothing": nothing})
 
 
 def _numbers(row: PublishedRow, result: Result) -> list[Number]:
@@ -153,20 +175,6 @@ def _numbers(row: PublishedRow, result: Result) -> list[Number]:
     return found
 
 
-def _obstacle(row: PublishedRow, result: Result) -> str | None:
-    counts = {**Counter(image["group"] for image in result.rows), OVERALL: len(result.rows)}
-    printed = row.table.groups | ({OVERALL: sum(row.table.groups.values())} if row.table.groups else {})
-    others = [group for group, count in printed.items() if group in counts and counts[group] != count]
-    if row.protocol != result.protocol:
-        protocol = f"protocol {row.protocol}" if row.protocol else "another or unknown protocol"
-        return f"{protocol} ({row.part.protocol_said})"
-    if row.printed.training:
-        return f"the same network trained otherwise, {row.printed.training}"
-    if others:
-        return f"{counts[others[0]]} {others[0]} images here, {printed[others[0]]} there"
-    return None
-
-
 def _as_plain(one: Compared) -> dict[str, Any]:
     row = one.row
     return {
@@ -175,9 +183,12 @@ def _as_plain(one: Compared) -> dict[str, Any]:
         "recipe": row.recipe,
         "protocol": row.protocol,
         "protocol_said": row.part.protocol_said,
+        "departs": row.part.departs,
         "training": row.printed.training,
         "doubt": row.doubt,
-        "comparable": one.obstacle is None,
+        "comparable": one.judged,
+        "printed_numbers": one.printed,
+        "measured_numbers": len(one.numbers),
         "verdict": one.verdict,
         "numbers": [
             {
@@ -186,7 +197,7 @@ def _as_plain(one: Compared) -> dict[str, Any]:
                 "published": number.published,
                 "measured": number.measured,
                 "difference": number.difference,
-                "reproduced": number.reproduced if one.obstacle is None else None,
+                "reproduced": number.reproduced if one.judged else None,
             }
             for number in one.numbers
         ],

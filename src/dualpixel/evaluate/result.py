@@ -35,7 +35,7 @@ class Result:
         means: "overall" and each group -> column -> mean, None where it could not be measured.
         parameters: of the network.
         macs: multiply-accumulates for the first image of the split; None where they could not be counted.
-        macs_size: (height, width) of that image as the network saw it.
+        macs_size: (height, width) of that image as the recipe saw it, before it pads to what its network takes.
         code: version of dualpixel.
         made: UTC time.
         environment: versions and device.
@@ -45,6 +45,7 @@ class Result:
             timed. What it ran on stands in `environment`.
         protocol_settings: all keys of the protocol (`dualpixel.evaluate.protocol.Protocol`), so that the file says by itself how it was
             measured; None in results that were written before there were such keys.
+        net: class of the network, with its module; None in results that were written before there was such a key.
     """
 
     schema: int
@@ -70,6 +71,7 @@ class Result:
     views_from: dict[str, str] | None = None
     seconds: float | None = None
     protocol_settings: dict[str, Any] | None = None
+    net: str | None = None
 
 
 def result_path(run: Path, dataset: str, split: str, protocol: str) -> Path:

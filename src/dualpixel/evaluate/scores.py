@@ -205,7 +205,7 @@ class Scores(DuringEvaluation):
             known |= {name: value for name, value in values.items() if value is not None}
             recipe.log_dict({prefix + name: value for name, value in known.items()})
         if stage == "val":
-            self.history[trainer.global_step] = means[OVERALL]
+            self.history[recipe.steps_trained] = means[OVERALL]
         elif trainer.is_global_zero:
             macs, views = self._macs or (None, None), self._views.origin if self._views else None
             seconds = median(times) if times else None

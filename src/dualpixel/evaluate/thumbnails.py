@@ -14,6 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from dualpixel.data.index import KEY
+from dualpixel.terminal import warn
 
 FOLDER = "thumbnails"
 KINDS = ("scene", "input", "output", "target")
@@ -52,6 +53,7 @@ class ThumbnailFolder:
     def __init__(self, result_file: Path) -> None:
         self._folder = result_file.parent / FOLDER
         self._begun = result_file.parent / f".{FOLDER}.part"
+        self._failed = False
 
     def begin(self) -> None:
         """Remove what a test that was stopped has left; on one process, before any of them writes."""
@@ -66,21 +68,30 @@ class ThumbnailFolder:
             output: the same shape.
             target: the same shape.
         """
-        self._begun.mkdir(parents=True, exist_ok=True)
+        if self._failed:
+            return
         images = {name: one.detach().float().cpu() for name, one in (("input", unprocessed), ("target", target))}
         place = find_detail(images["input"], images["target"])
         images["output"] = output.detach().float().cpu()
         pictures = {kind: _eight_bits(image)[place] for kind, image in images.items()}
         pictures["scene"] = _narrow(_eight_bits(images["target"]))
-        for kind, picture in pictures.items():
-            _, content = cv2.imencode(".webp", picture[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
-            (self._begun / f"{key}-{kind}.webp").write_bytes(content.tobytes())
+        try:
+            self._begun.mkdir(parents=True, exist_ok=True)
+            for kind, picture in pictures.items():
+                _, content = cv2.imencode(".webp", picture[:, :, ::-1], [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
+                (self._begun / f"{key}-{kind}.webp").write_bytes(content.tobytes())
+        except OSError as error:  # scores are worth more than pictures
+            self._failed = True
+            warn(f"no more thumbnails: {self._begun} cannot be written ({error.strerror})")
 
     def end(self) -> None:
         """Put the new thumbnails, or their absence, in the place of the old ones; on one process, when all have written."""
-        _remove(self._folder)
-        if self._begun.is_dir():
-            self._begun.rename(self._folder)
+        try:
+            _remove(self._folder)
+            if self._begun.is_dir():
+                self._begun.rename(self._folder)
+        except OSError as error:
+            warn(f"thumbnails are left in {self._begun} ({error.strerror})")
 
 
 def find_detail(unprocessed: Tensor, target: Tensor) -> tuple[slice, slice]:

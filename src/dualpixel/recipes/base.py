@@ -56,7 +56,7 @@ class Recipe(LightningModule, ABC):
         self.net = net
         self.optimizer, self.scheduler, self.schedule_interval = optimizer, scheduler, schedule_interval
         self.init_from = init_from
-        self._begun = False
+        self._begun, self._loaded_steps = False, 0
         self._epoch_losses: list[Tensor] = []
 
     @property
@@ -192,7 +192,13 @@ class Recipe(LightningModule, ABC):
                 f"the checkpoint is one of {trained}, this run trains {self.name}, which cannot go on with its optimizer: start a new "
                 "run from its weights by --model.init_from in place of --ckpt_path"
             )
+        self._loaded_steps = int(checkpoint.get("global_step", 0))
         self._epoch_losses = list(torch.tensor(checkpoint.get("epoch_losses", []), device=self.device).unbind())
+
+    @property
+    def steps_trained(self) -> int:
+        """How many steps the weights were trained: of the training under way, else of the checkpoint; 0 for weights that do not say."""
+        return self.trainer.global_step if self.trainer.state.fn == "fit" else self._loaded_steps
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout from (run, step, process), so that a resumed run draws what the uninterrupted one would have drawn."""

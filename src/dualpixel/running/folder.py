@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from dualpixel.errors import DualPixelError
 
 CHECKPOINTS = "checkpoints"
-LAST = "last.ckpt"
+LAST, BEST = "last.ckpt", "best.ckpt"
 CHOSEN = "DUALPIXEL_RUN_FOLDER"
 JOB = ("SLURM_JOB_ID", "TORCHELASTIC_RUN_ID")
 SWEEP_RUN = "WANDB_RUN_ID"
@@ -26,6 +26,9 @@ def choose_folder(root: Path, name: str | None, default: str, checkpoint: Path |
 
     Returns:
         The folder; it need not exist yet. Processes that this one starts choose the same.
+
+    Raises:
+        DualPixelError: torchrun has started the job again, and nothing says which folder was the job's.
     """
     if CHOSEN in os.environ and "LOCAL_RANK" in os.environ:  # a process started by the first one of a multi-process run
         return Path(os.environ[CHOSEN])
@@ -35,6 +38,11 @@ def choose_folder(root: Path, name: str | None, default: str, checkpoint: Path |
         folder = checkpoint.parent.parent
     else:
         job = next((os.environ[key] for key in _jobs() if os.environ.get(key, "none") != "none"), None)
+        if job is None and _restarts("TORCHELASTIC_RESTART_COUNT"):
+            raise DualPixelError(
+                "torchrun started this again without --rdzv-id, so that its run cannot be found: give torchrun --rdzv-id JOB, or "
+                f"--run.name NAME;\nwhat the first start has left goes on by --ckpt_path {root / default}-NUMBER"
+            )
         folder = root / f"{default}-{job[:16]}" if job else _numbered(root, default)
     os.environ[CHOSEN] = str(folder)
     return folder
@@ -66,17 +74,26 @@ def check_new(folder: Path) -> None:
 
 def restarted_checkpoint(folder: Path) -> str | None:
     """Return the last checkpoint of a job that its scheduler has started again (SLURM requeue, torchrun restart)."""
-    again = any(int(os.environ.get(name, 0)) > 0 for name in ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT"))
+    again = any(map(_restarts, ("SLURM_RESTART_COUNT", "TORCHELASTIC_RESTART_COUNT")))
     last = folder / CHECKPOINTS / LAST
     return str(last) if again and last.is_file() else None
 
 
-def find_checkpoint(path: str | None) -> str | None:
-    """Return the checkpoint meant by a path: a run's folder stands for its last one."""
+def _restarts(variable: str) -> int:
+    return int(os.environ.get(variable, 0))
+
+
+def find_checkpoint(path: str | None, training: bool = True) -> str | None:
+    """Return the checkpoint meant by a path.
+
+    A run's folder stands for its last one where a training goes on; else for its best one, by which a run is judged, or the last one
+    where there is no best.
+    """
     if path and Path(path).is_dir():
-        for candidate in (Path(path) / CHECKPOINTS / LAST, Path(path) / LAST):
-            if candidate.is_file():
-                return str(candidate)
+        for name in (LAST,) if training else (BEST, LAST):
+            for candidate in (Path(path) / CHECKPOINTS / name, Path(path) / name):
+                if candidate.is_file():
+                    return str(candidate)
     return path
 
 

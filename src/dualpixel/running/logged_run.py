@@ -1,5 +1,7 @@
 """What a Weights & Biases run says of itself beside its numbers: what it is made of, and its best checkpoint."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,15 @@ from dualpixel.running.folder import InRunFolder
 from dualpixel.running.provenance import describe_run
 from dualpixel.running.wandb_identity import STATE
 from dualpixel.running.wandb_logger import RunLogger
+from dualpixel.terminal import one_line, warn
 from dualpixel.weights.files import load_weights, read_checkpoint, weights_hash
 
 
 class LoggedRun(InRunFolder):
     """Adds to the configuration of the W&B run what the run is made of, keeps its id in every checkpoint, and logs the best one.
+
+    The W&B run begins with the first step of a training, and of another command when its first batch is scored, or where something is
+    logged before: a command that is refused, by whatever checks its settings, leaves nothing in the run that it would have gone on with.
 
     Args:
         logger: that of the run; None where nothing is logged, and then checkpoints keep the id that they had.
@@ -27,6 +33,8 @@ class LoggedRun(InRunFolder):
     def __init__(self, logger: RunLogger | None, command: str, log_best: bool) -> None:
         super().__init__()
         self.logger, self.command, self.log_best = logger, command, log_best
+        if logger:
+            logger.waits = True
         self._kept: dict[str, Any] = {}
         self._described = False
 
@@ -42,6 +50,12 @@ class LoggedRun(InRunFolder):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Remember it, so that a part of the training without W&B does not lose it; what is logged goes on by `choose_identity`."""
         self._kept = state_dict
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Let the W&B run begin when it is asked for: the callbacks before this one, the last of ours, have checked their settings."""
+        super().setup(trainer, pl_module, stage)
+        if self.logger:
+            self.logger.waits = False
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Log scores of weights at the training step that they are from."""
@@ -60,6 +74,23 @@ class LoggedRun(InRunFolder):
         """Describe the run."""
         self._describe(trainer, pl_module)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin."""
+        self._begin()
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *position: int
+    ) -> None:
+        """Begin, now that a batch was scored."""
+        if not trainer.sanity_checking:
+            self._begin()
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *position: int
+    ) -> None:
+        """Begin, in the same way."""
+        self._begin()
+
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the best checkpoint."""
         self._log_best(trainer, pl_module)
@@ -69,20 +100,30 @@ class LoggedRun(InRunFolder):
         if isinstance(exception, KeyboardInterrupt) and trainer.state.fn == TrainerFn.FITTING:
             self._log_best(trainer, pl_module)
 
+    def _begin(self) -> None:
+        if self.logger:
+            _ = self.logger.experiment
+
     def _describe(self, trainer: Trainer, recipe: LightningModule) -> None:
         if self._described or self.logger is None or not trainer.is_global_zero:
             return
-        found = describe_run(trainer, recipe)
-        below = self.logger.config.get(self.command)  # a command's own configuration, where the run was another one's
-        content = {self.command: below | found} if isinstance(below, dict) else found
-        self.logger.experiment.config.update(content, allow_val_change=True)
         self._described = True
+        with _worth_less("what the run is made of"):
+            found = describe_run(trainer, recipe)
+            below = self.logger.config.get(
+                self.command
+            )  # a command's own configuration, where the run was another one's
+            self.logger.describe({self.command: below | found} if isinstance(below, dict) else found)
 
     def _log_best(self, trainer: Trainer, recipe: LightningModule) -> None:
         best = next((one for one in trainer.checkpoint_callbacks if isinstance(one, BestCheckpoint)), None)
         wanted = self.log_best and self.logger is not None and trainer.is_global_zero
         if not wanted or best is None or not Path(best.best_model_path or "-").is_file():
             return
+        with _worth_less("the best checkpoint"):
+            self._log(best, trainer, recipe)
+
+    def _log(self, best: BestCheckpoint, trainer: Trainer, recipe: LightningModule) -> None:
         import wandb
 
         path = Path(best.best_model_path)
@@ -102,3 +143,12 @@ class LoggedRun(InRunFolder):
         )
         artifact.add_file(str(path), name=path.name)
         self.logger.experiment.log_artifact(artifact, aliases=["best", f"step-{step}"])
+
+
+@contextmanager
+def _worth_less(what: str) -> Iterator[None]:
+    """Turn whatever goes wrong into a warning: a full disk, a server that is gone; the run goes on."""
+    try:
+        yield
+    except Exception as error:
+        warn(f"{what} could not be logged to W&B: {one_line(f'{type(error).__name__}: {error}')[:300]}")

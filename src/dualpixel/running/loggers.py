@@ -2,19 +2,21 @@
 
 import os
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from lightning.pytorch.loggers import CSVLogger, Logger
+from lightning.pytorch.utilities import rank_zero_only
 
-from dualpixel.errors import DualPixelError
 from dualpixel.running.wandb_access import has_key
 from dualpixel.running.wandb_identity import choose_identity
 from dualpixel.running.wandb_logger import RunLogger
+from dualpixel.running.wandb_names import check_names, forget_empty_variables
+from dualpixel.terminal import one_line, warn
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
+MOST_SAID = 300
 
 
 @dataclass(frozen=True)
@@ -54,25 +56,33 @@ def make_loggers(
         options: see there.
         command: fit, validate, test or predict.
         resumed: the checkpoint whose training goes on.
+
+    Raises:
+        DualPixelError: a name or a mode that W&B would refuse. Nothing has begun then.
     """
     loggers: list[Logger] = [CSVLogger(str(folder), name="logs")]
-    mode = os.environ.get("WANDB_MODE") or options.mode
+    forget_empty_variables()
+    mode = os.environ.get("WANDB_MODE", options.mode)
     if mode == "disabled" or command == "predict":
         return loggers
-    if mode not in ("offline", "dryrun"):
-        mode = "online" if _may_send() else "offline"
-    os.environ.setdefault("WANDB_SILENT", "true")  # its summary would bury ours
-    identity = choose_identity(folder, resumed)
     arguments = {
-        "name": folder.name,
         "project": options.project,
         "entity": options.entity,
-        "group": options.group or os.environ.get("WANDB_SWEEP_ID"),
-        "job_type": options.job_type or (None if identity.continues else command),
+        "group": options.group if options.group is not None else os.environ.get("WANDB_SWEEP_ID"),
+        "job_type": options.job_type,
         "tags": options.tags,
     }
+    check_names(arguments)
+    _set_variables(folder)
+    offline = (
+        mode in ("offline", "dryrun") or rank_zero_only.rank > 0 or not _may_send()
+    )  # the first process alone logs
+    identity = choose_identity(folder, resumed)
+    if arguments["job_type"] is None and not identity.continues:
+        arguments["job_type"] = command
+    arguments["name"] = folder.name
     beside = command != "fit" and identity.continues
-    mode = "offline" if mode == "dryrun" else mode
+    mode = "offline" if offline else "online"
     return [*loggers, RunLogger(identity, {command: config} if beside else config, mode, arguments)]
 
 
@@ -87,10 +97,19 @@ def how_to_sync(folder: Path) -> str | None:
     return f"wandb sync {shlex.quote(str(runs))}" if stored else None
 
 
+def _set_variables(folder: Path) -> None:
+    """Set what W&B reads when it is first asked for anything, even for a key; what comes later is ignored, with a warning."""
+    os.environ.setdefault("WANDB_SILENT", "true")  # its summary would bury ours
+    # files of tables and artifacts lie in the user's home otherwise, where a cluster has little room
+    beside = Path(os.environ.get("WANDB_DIR") or folder).resolve() / "wandb"
+    os.environ.setdefault("WANDB_DATA_DIR", str(beside / "data"))
+    os.environ.setdefault("WANDB_CACHE_DIR", str(beside / "cache"))
+
+
 def _may_send() -> bool:
     """Return whether there is a key; one that cannot be used is a warning, not the end of a training."""
     try:
         return has_key()
-    except DualPixelError as error:
-        print(f"warning: {error}; this run is logged offline", file=sys.stderr, flush=True)
+    except Exception as error:  # of any kind: W&B reads all its variables and files before it looks for a key
+        warn(f"{one_line(str(error))[:MOST_SAID]}; this run is logged offline")
         return False

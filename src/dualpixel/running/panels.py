@@ -12,6 +12,7 @@ from dualpixel.metrics.functional import psnr
 from dualpixel.recipes.outputs import trained_outputs
 from dualpixel.running.folder import DuringEvaluation
 from dualpixel.running.panel_sheet import draw_panel, draw_views_panel
+from dualpixel.terminal import warn
 
 
 class Panels(DuringEvaluation):
@@ -45,12 +46,12 @@ class Panels(DuringEvaluation):
         if stage == "test" or self._validations % self.every_n_validations == 0:
             scored = trained_outputs(recipe, outputs["prediction"], batch)
             made = {name: outputs["prediction"][name] for name in scored}
-            self._draw(_stem(trainer, stage), made, batch, _maps(outputs["prediction"], batch))
+            self._draw(_stem(trainer, recipe, stage), made, batch, _maps(outputs["prediction"], batch))
 
     def end(self, trainer: Trainer, recipe: LightningModule, stage: str) -> None:
         """Hand the panels to the loggers."""
         self._validations += stage == "val"
-        self._log(trainer, _stem(trainer, stage), stage)
+        self._log(trainer, _stem(trainer, recipe, stage), stage)
 
     def _draw(
         self, stem: str, outputs: Mapping[str, Tensor], batch: Mapping[str, Any], maps: Mapping[str, Tensor]
@@ -62,11 +63,15 @@ class Panels(DuringEvaluation):
                 made = {name: image[row] for name, image in outputs.items()}
                 wanted = {name: batch[name][row] for name in made}
                 path = self.folder / "panels" / f"{stem}-{key}.png"
-                if "left" in made:
-                    draw_views_panel(path, key, batch["combined"][row], made, wanted, self.error_gain)
-                else:
-                    shown = {name: one[row] for name, one in maps.items()}
-                    draw_panel(path, key, images, made["sharp"], wanted["sharp"], self.error_gain, shown)
+                try:
+                    if "left" in made:
+                        draw_views_panel(path, key, batch["combined"][row], made, wanted, self.error_gain)
+                    else:
+                        shown = {name: one[row] for name, one in maps.items()}
+                        draw_panel(path, key, images, made["sharp"], wanted["sharp"], self.error_gain, shown)
+                except OSError as error:  # a training is worth more than its pictures
+                    warn(f"the panel {path} cannot be written ({error.strerror})")
+                    continue
                 self.drawn.setdefault(stem, []).append(path)
                 self._captions.setdefault(stem, {})[key] = _caption(images.get("combined"), made, wanted)
 
@@ -110,5 +115,5 @@ def _maps(prediction: Mapping[str, Tensor], batch: Mapping[str, Any]) -> dict[st
     return maps | ({"true blur": batch["blur"]} if maps and "blur" in batch else {})
 
 
-def _stem(trainer: Trainer, stage: str) -> str:
-    return f"val-step{trainer.global_step:08d}" if stage == "val" else f"test-{trainer.datamodule.card.name}"
+def _stem(trainer: Trainer, recipe: LightningModule, stage: str) -> str:
+    return f"val-step{recipe.steps_trained:08d}" if stage == "val" else f"test-{trainer.datamodule.card.name}"

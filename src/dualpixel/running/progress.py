@@ -7,6 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
+from lightning.pytorch.trainer.states import TrainerFn
 
 
 def progress_callback() -> Callback:
@@ -59,7 +60,8 @@ class ProgressLines(ProgressBar):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the scores of a validation."""
         if not trainer.sanity_checking:
-            self._say(f"epoch {trainer.current_epoch} validated", trainer)
+            training = trainer.state.fn == TrainerFn.FITTING
+            self._say(f"epoch {trainer.current_epoch} validated" if training else "validated", trainer)
 
     def _say(self, text: str, trainer: Trainer) -> None:
         if self._enabled:

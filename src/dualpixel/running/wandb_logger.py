@@ -1,17 +1,17 @@
 """The logger of Weights & Biases: one run with one history for all starts of a training, and never a reason to lose one."""
 
+import contextlib
 import os
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import WandbLogger
-from lightning.pytorch.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers.logger import DummyExperiment, rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from dualpixel.running.wandb_identity import WandbIdentity
-from dualpixel.terminal import one_line
+from dualpixel.running.wandb_names import ARGUMENTS
+from dualpixel.terminal import one_line, warn
 
 SETTINGS: dict[str, Any] = {
     "console": "off",  # what a terminal shows is not for a server
@@ -22,15 +22,6 @@ SETTINGS: dict[str, Any] = {
     "x_transaction_log_flush_interval": 0.5,  # seconds of rows that a kill may cost; 15 by default
 }
 """Settings of ours; ``WANDB_CONSOLE`` and the like win."""
-ARGUMENTS = {
-    "entity": "ENTITY",
-    "group": "RUN_GROUP",
-    "job_type": "JOB_TYPE",
-    "name": "NAME",
-    "project": "PROJECT",
-    "tags": "TAGS",
-}
-"""Argument of ``wandb.init`` -> what its variable is called behind ``WANDB_``, which wins."""
 BY_AGENT = ("entity", "id", "project")
 """Arguments that the agent of a sweep gives itself."""
 STEPS = "trainer/global_step"
@@ -46,13 +37,14 @@ class RunLogger(WandbLogger):
         identity: which run it is.
         config: the resolved configuration.
         mode: "online" or "offline".
-        arguments: of ``wandb.init``; see `ARGUMENTS`.
+        arguments: of ``wandb.init``; see `dualpixel.running.wandb_names`.
 
     Attributes:
+        waits: whether the run is not to begin yet, though it is asked for: Lightning asks before anything has checked its settings.
         weights_step: the training step of the weights that are scored, outside of a training: the x of what is logged then.
 
-    Differences: Lightning's logger is ended by a server that is not reached, restarts ``_step`` at each offline start, and joins a run
-    that another logger of the process began.
+    Differences: Lightning's logger is ended by a server that is not reached, restarts ``_step`` at each offline start, joins a run
+    that another logger of the process began, and begins one for a command that is then refused.
     """
 
     def __init__(self, identity: WandbIdentity, config: dict[str, Any], mode: str, arguments: dict[str, Any]) -> None:
@@ -62,21 +54,38 @@ class RunLogger(WandbLogger):
         super().__init__(**{"name": None, **given}, save_dir=folder, id=identity.id, resume="allow", mode=mode)
         self.identity, self.config = identity, config
         self.weights_step: int | None = None
+        self.waits = False
+        self._first_step: int | None = None
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The W&B run; begun when it is first asked for."""
+        if self.waits:
+            return DummyExperiment()
         if self._experiment is None:
             self._experiment = self._begin()
         return self._experiment
 
     @rank_zero_only
+    def describe(self, content: dict[str, Any]) -> None:
+        """Add to the configuration of the run, whether it has begun or not."""
+        self.config = self.config | content
+        if self._experiment is not None:
+            self._experiment.config.update(content, allow_val_change=True)
+
+    @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Log a row, and write down that it was."""
+        step = step if self.weights_step is None else self.weights_step
+        row = dict(metrics) if step is None else {**metrics, STEPS: step}
         try:
-            super().log_metrics(metrics, step if self.weights_step is None else self.weights_step)
-            self.identity.note(self.experiment.step)
+            run = self.experiment
+            run.log(
+                row, step=self._first_step, commit=True
+            )  # what is logged first gets this number, what follows the next ones
+            self._first_step = None
+            self.identity.note(run.step)
         except OSError as error:  # the process that writes is gone, killed for memory perhaps
             self._give_up(error)
 
@@ -92,42 +101,50 @@ class RunLogger(WandbLogger):
 
     def _give_up(self, error: Exception) -> None:
         """Log no more, and let what others ask of the run do nothing."""
-        import wandb
-
         _warn("any more", error)
-        self._experiment = wandb.init(mode="disabled")
+        self._experiment = _disabled_run()
 
     def _begin(self) -> Any:
         import wandb
 
         self.identity.keep()
-        # files of tables and artifacts lie in the user's home otherwise, where a cluster has little room
-        os.environ.setdefault("WANDB_DATA_DIR", str(Path(self._wandb_init["dir"]).resolve() / "wandb" / "data"))
         settings = {name: value for name, value in SETTINGS.items() if f"WANDB_{name.upper()}" not in os.environ}
         arguments = {name: value for name, value in self._wandb_init.items() if value is not None}
         if "WANDB_SWEEP_ID" in os.environ:
             arguments = {name: value for name, value in arguments.items() if name not in BY_AGENT}
-        modes = ["online", "offline", "disabled"]
-        for mode in modes[modes.index(self._wandb_init["mode"]) :]:
+        for mode in ["online", "offline"][self._wandb_init["mode"] == "offline" :]:
             try:
                 run = wandb.init(
                     **arguments | {"mode": mode}, reinit="finish_previous", settings=wandb.Settings(**settings)
                 )
-                break
+                run.define_metric(STEPS)
+                run.define_metric("*", step_metric=STEPS, step_sync=True)
+                run.config.update(self.config, allow_val_change=True)
+                if mode == "offline":  # a start that is sent replaces the summary of those before
+                    run.summary.update(self.identity.summary())
+                self._first_step = max(self.identity.next_step, run.step) or None
+                return run
             except Exception as error:  # whatever it is, the training is worth more
-                wandb.teardown()  # or it holds that the run has begun
+                with contextlib.suppress(Exception):
+                    wandb.teardown()  # or it holds that the run has begun
                 _warn(mode, error)
-        run.define_metric(STEPS)
-        run.define_metric("*", step_metric=STEPS, step_sync=True)
-        run.config.update(self.config, allow_val_change=True)
-        if mode == "offline":  # a start that is sent replaces the summary of those before
-            run.summary.update(self.identity.summary())
-        first = max(self.identity.next_step, run.step)
-        if first:  # what is logged first gets this number, what follows the next ones
-            run.log({}, step=first, commit=False)
-        return run
+        return _disabled_run()
+
+
+def _disabled_run() -> Any:
+    """Return a run that does nothing, whatever the variables say that W&B perhaps failed on."""
+    import wandb
+
+    with contextlib.suppress(Exception):  # what is left of another run would complain at the end of the process
+        wandb.teardown()
+    kept = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("WANDB_")}
+    os.environ["WANDB_SILENT"] = "true"
+    try:
+        return wandb.init(mode="disabled")
+    finally:
+        del os.environ["WANDB_SILENT"]
+        os.environ.update(kept)
 
 
 def _warn(how: str, error: Exception) -> None:
-    said = one_line(f"{type(error).__name__}: {error}")[:300]
-    print(f"warning: Weights & Biases cannot be used {how}: {said}", file=sys.stderr, flush=True)
+    warn(f"Weights & Biases cannot be used {how}: {one_line(f'{type(error).__name__}: {error}')[:300]}")

@@ -172,6 +172,16 @@ def test_costs_of_other_sizes_devices_and_counts_have_axes_of_their_own(runs):
     assert of_network["mdp"] == {"0": 46_000_000, "4": 1900e9}
 
 
+def test_operations_of_papers_stand_by_what_was_counted_and_are_not_sorted_among_ours(tmp_path):
+    save(tmp_path, "one", photographs(25.0, protocol="k3dn-1152x1792", recipe="k3dn"))
+    boards = content_of(page(boards_of(tmp_path)))["boards"]
+    (unknown,) = [one for one in boards if "unknown protocol: Yang" in one["title"] and "table 1" in one["title"]]
+    axes = [axis.split("; ")[1] for axis in unknown["axes"] if axis.startswith("operations as printed: FLOPs")]
+    assert len(axes) == 3 and axes.count("what was counted is not known") == 1
+    printed = {row["cells"][1]: cell(boards[0], row, "MACs") for row in rows_of(boards[0], "published")}
+    assert printed["K3DN Tiny"].startswith("571 G as printed: multiply-accumulates at 1152x1792, with batch")
+
+
 def test_tables_that_differ_in_the_data_alone_are_told_apart(tmp_path):
     for run in ("e", "f"):
         save(tmp_path, run, photographs(25.0, fingerprint=run * 16))

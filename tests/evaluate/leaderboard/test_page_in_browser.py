@@ -244,6 +244,18 @@ def test_plots_have_the_points_of_one_axis_and_follow_the_filters(opened):
     assert len(hollow) > 10 and {*hollow} == {ground}
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (21e6, 45e6, [25e6, 30e6, 35e6, 40e6, 45e6]),  # of 1, 2 and 5 there would be none
+        (31e6, 31e6 * 1.2, [32e6, 34e6, 36e6]),
+        (3e6, 46e6, [5e6, 10e6, 20e6]),
+    ],
+)
+def test_an_axis_has_at_least_three_marks(opened, low, high, expected):
+    assert opened.execute_script(f"return ticksAlong({low}, {high})") == expected
+
+
 def test_names_do_nothing_whatever_they_are(opened):
     assert opened.title == "Leaderboard"
     opened.execute_script("[...document.querySelectorAll('.switch input')].forEach((one) => one.click())")
@@ -256,8 +268,9 @@ def test_names_do_nothing_whatever_they_are(opened):
     links = opened.execute_script(
         "return [...document.querySelectorAll('main a')].map((one) => one.getAttribute('href'))"
     )
-    assert {link for link in links if not link.startswith("#board-")} == {"https://example.org/runs/1"}
+    assert {link for link in links if not link.startswith("#")} == {"https://example.org/runs/1"}
     assert HOSTILE[:40] in opened.execute_script(TEXTS, "#left-out li")[0]
+    assert opened.execute_script(TEXTS, "#made a[href='#left-out']") == ["1 left out"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -12,7 +12,7 @@ from wandb_files import stored_runs
 from dualpixel.errors import DualPixelError
 from dualpixel.evaluate.leaderboard.reading import collect, find_results
 from dualpixel.evaluate.leaderboard.tables import leaderboards
-from dualpixel.evaluate.leaderboard.wandb_leaderboard import publish, table_rows
+from dualpixel.evaluate.leaderboard.wandb_leaderboard import publish, table_rows, why_offline
 
 HOSTILE = "</script>\x1b[31m../../x"
 
@@ -70,7 +70,9 @@ def test_the_run_is_a_new_one_of_its_own_kind(published):
         "leaderboard",
     )
     assert stored.id != "others00" and stored.resume is not True and stored.exit_code == 0
-    assert said == f"wandb sync {stored.path.parent}"
+    why, command = said.splitlines()
+    assert why == "nothing was sent to W&B: the mode is offline. This sends it:"
+    assert command == f"wandb sync {stored.path.parent}"
     assert not left and not children
 
 
@@ -111,7 +113,7 @@ def test_published_rows_are_marked_with_their_source(published):
     key = next(
         name for name in stored.config if name.startswith("leaderboard/dpdd") and stored.config[name]["doubtful"]
     )
-    assert stored.config[key]["title"] == "dpdd test, protocol dpdnet-16bit"
+    assert stored.config[key]["title"] == "dpdd test, protocol dpdnet-16bit, all of the split"
     assert any(line.startswith("Data ffffffffffffffff, 76 images") for line in stored.config[key]["facts"])
 
 
@@ -156,3 +158,8 @@ def test_what_is_disabled_or_has_no_key_is_said(tmp_path, monkeypatch):
         publish([], [], "team/blur")
     with pytest.raises(DualPixelError, match="no key for W&B: set WANDB_API_KEY"):
         publish([], [], "team/blur", "online")
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
+    assert why_offline() == "there is no key for http://127.0.0.1:9" and why_offline("dryrun") == "the mode is dryrun"
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    assert why_offline() is None

@@ -8,6 +8,7 @@ from dualpixel.evaluate.grids import Cell, Grid, escape, markdown_table
 from dualpixel.terminal import one_line
 
 FIGURES = {"M": ".6g", "G": ",.2f", "s": ".3f"}
+WHAT_IS_COUNTED = "convolutions, correlations, matrix products, on what the recipe pads to as well"
 NOT_PUBLISHED = "No paper of those here prints what this network costs."
 SAME_DIGITS = (
     "Same digits: the counted figure, rounded, is the printed one (yes), is it without the zeros at its end (to N digits), or is it where "
@@ -66,7 +67,7 @@ def _costs(found: Profile, peak_tflops: float | None) -> Grid:
     def row(label: str, figure: Callable[[SizeCost], str], meaning: str = "") -> tuple[str, ...]:
         return (label, *map(figure, sizes), meaning)
 
-    rows = [row("multiply-accumulates", lambda one: _giga(one.macs), "convolutions, correlations, matrix products")]
+    rows = [row("multiply-accumulates", lambda one: _giga(one.macs), WHAT_IS_COUNTED)]
     operators = sizes[0].macs_by_operator
     if len(operators) > 1:
         rows += [row(f"  {name}", lambda one, name=name: _giga(one.macs_by_operator[name])) for name in operators]

@@ -2,17 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from pathlib import PurePath
 
 from dualpixel.evaluate.grids import Cell
-from dualpixel.evaluate.leaderboard.tables import HIGHER_IS_BETTER, Leaderboard, Row
+from dualpixel.evaluate.leaderboard.tables import HIGHER_IS_BETTER, Leaderboard, Row, decimals
 from dualpixel.evaluate.published import PublishedRow
+from dualpixel.evaluate.recipe_networks import options_apart
 from dualpixel.evaluate.report import HEADINGS
 from dualpixel.evaluate.result import Result
 from dualpixel.metrics.per_image import OVERALL
 from dualpixel.terminal import one_line
 
 HASH_DIGITS = 12
-DEVICE_LETTERS = 80
+DEVICE_LETTERS = OPTIONS_LETTERS = FILE_LETTERS = 80
+MOST_THREADS = 10**6
+FULL_PRECISION = ("32-true", "32")
+UNKNOWN_COUNT = "what was counted is not known"
 VIEWS = ("views_", "left_", "right_", "coarse_")
 COSTS = ["parameters", "MACs", "time", "weights", "code"]
 """Headings of `cost_cells`."""
@@ -26,17 +31,14 @@ def heading(column: str) -> str:
     return HEADINGS.get(column, column.upper())
 
 
-def decimals(column: str) -> int:
-    """Return how many digits of a score are shown behind the point."""
-    return 3 if column.endswith("psnr") else 4
-
-
 def device(result: Result) -> str:
-    """Return what a result was measured on; of a processor also how many threads it had."""
+    """Return what a result was measured on; of a processor also how many threads it had, and the precision where it is not the full one."""
     known = result.environment
     name = one_line(str(known.get("device_name") or known.get("device") or "an unknown device"))[:DEVICE_LETTERS]
-    threads = known.get("threads")
-    return f"{name}, {threads} threads" if known.get("device") == "cpu" and type(threads) is int else name
+    threads, precision = known.get("threads"), one_line(str(known.get("precision") or ""))[:DEVICE_LETTERS]
+    if known.get("device") == "cpu" and type(threads) is int and 0 < threads < MOST_THREADS:
+        name += f", {threads} threads"
+    return f"{name}, precision {precision}" if precision and precision not in FULL_PRECISION else name
 
 
 def rank_cell(row: Row) -> Cell:
@@ -45,14 +47,20 @@ def rank_cell(row: Row) -> Cell:
 
 
 def name_cells(row: Row) -> list[Cell]:
-    """Return recipe and run."""
+    """Return recipe, with the options of the network that are other ones than in its file, and run."""
     result = row.entry.result
+    apart = options_apart(result.recipe, result.options)
+    said = ", ".join(f"{name} {value}" for name, value in apart.items())
+    said = f"{said[:OPTIONS_LETTERS]}..." if len(said) > OPTIONS_LETTERS else said
     views = f" on views of {result.views_from.get('recipe', '?')}" if result.views_from else ""
-    return [Cell(one_line(result.recipe + views)), Cell(one_line(row.entry.run))]
+    return [Cell(one_line(result.recipe + (f" ({said})" if said else "") + views)), Cell(one_line(row.entry.run))]
 
 
 def score_cells(board: Leaderboard, group: str, columns: Sequence[str]) -> list[list[Cell]]:
-    """Return the means of all rows; what reads the same as the best is best as well, and the ranking score has its interval."""
+    """Return the means of all rows; the ranking score has its interval.
+
+    What reads the same as the best is best as well. Nothing is where the unprocessed input is no worse.
+    """
     table: list[list[Cell]] = [[] for _ in board.rows]
     for name in columns:
         digits = decimals(name)
@@ -60,6 +68,10 @@ def score_cells(board: Leaderboard, group: str, columns: Sequence[str]) -> list[
         known = [value for value in values if value is not None]
         pick = max if name.endswith(HIGHER_IS_BETTER) else min
         best = f"{pick(known):.{digits}f}" if known else None
+        unprocessed = board.inputs.get(group, {}).get(name)
+        if best and unprocessed is not None:
+            shown = f"{unprocessed:.{digits}f}"
+            best = None if pick(float(shown), float(best)) == float(shown) else best
         for row, cells, value in zip(board.rows, table, values, strict=True):
             text = "" if value is None else f"{value:.{digits}f}"
             interval = row.interval if name == board.ranked_by and group == OVERALL else None
@@ -96,7 +108,9 @@ def cost_cells(row: Row) -> list[Cell]:
         Cell(f"{result.parameters:,}", value=result.parameters),
         Cell(f"{result.macs / 1e9:,.2f} G{size}", value=result.macs) if result.macs else Cell(),
         Cell() if result.seconds is None else Cell(f"{result.seconds:.3g} s", value=result.seconds),
-        Cell(result.weights_sha256[:HASH_DIGITS]),
+        Cell(
+            f"{one_line(PurePath(result.weights_source).name)[:FILE_LETTERS]} {result.weights_sha256[:HASH_DIGITS]}".strip()
+        ),
         Cell(result.code),
     ]
 
@@ -115,6 +129,11 @@ def printed_cells(row: PublishedRow, group: str, columns: Sequence[str]) -> list
     ]
 
 
+def operations_counted(row: PublishedRow) -> str:
+    """Return what a paper's operations are, as far as that is known."""
+    return row.printed.operations_counted or UNKNOWN_COUNT
+
+
 def source(row: PublishedRow) -> str:
     """Return where a published row stands, and how it differs from the others."""
     measured = f"; measured by the authors of {row.measured_by}" if row.measured_by not in (None, row.paper) else ""
@@ -128,3 +147,5 @@ def _marks(row: PublishedRow) -> Iterator[str]:
         yield "more training data"
     if row.printed.training:
         yield row.printed.training
+    if row.part.departs:
+        yield f"measured otherwise: {row.part.departs}"

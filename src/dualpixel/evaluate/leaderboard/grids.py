@@ -1,10 +1,13 @@
 """A leaderboard as tables of cells, and what must be known beside them, for whatever shows one."""
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 
+from dualpixel.evaluate.columns import IMAGE_METRICS
 from dualpixel.evaluate.grids import Cell, Grid
 from dualpixel.evaluate.leaderboard.cells import (
     COSTS,
+    VIEWS,
     comparison_cells,
     cost_cells,
     device,
@@ -16,7 +19,8 @@ from dualpixel.evaluate.leaderboard.cells import (
     score_cells,
     source,
 )
-from dualpixel.evaluate.leaderboard.tables import Leaderboard
+from dualpixel.evaluate.leaderboard.tables import Leaderboard, settings_of
+from dualpixel.evaluate.protocols import PROTOCOLS
 from dualpixel.evaluate.published import PublishedRow
 from dualpixel.evaluate.statistics import RESAMPLES, SEED
 from dualpixel.metrics.per_image import OVERALL
@@ -28,7 +32,8 @@ MOST_NAMES = 8
 INTERVALS = (
     "Scores are means over images, the best of a column in bold. In brackets: 95 % of the means of as many images drawn anew from the "
     f"same ones (percentile bootstrap, {RESAMPLES:,} draws, seed {SEED}), which is too narrow for fewer than about 20 images; how scores "
-    "change when a network is trained again it does not say. Results of different tables are not comparable."
+    "change when a network is trained again it does not say. Images count as independent: of frames of one video, or several images of "
+    "one scene (rdpd, lfdof, quickstart), intervals and p are too sure. Results of different tables are not comparable."
 )
 COMPARED = (
     "Differences are the row's mean minus that of {}, image by image, with the same kind of interval; p is two-sided, of the sign-flip "
@@ -36,10 +41,34 @@ COMPARED = (
 )
 
 
+TELL_APART: tuple[Callable[[Leaderboard], str], ...] = (
+    lambda board: f"{len(board.about.rows)} image{'s' * (len(board.about.rows) > 1)}",
+    lambda board: "all of the split" if board.about.complete else "a part of the split",
+    lambda board: f"data {one_line(board.about.fingerprint)}",
+    lambda board: f"version {one_line(board.about.dataset_version)}",
+    lambda board: f"settings {_short_hash(settings_of(board.about))}",
+)
+"""What may stand behind the titles of tables that are about the same, in words."""
+
+
 def title(board: Leaderboard) -> str:
     """Return what a table is about."""
     about = board.about
     return f"{one_line(about.dataset)} {one_line(about.split)}, protocol {one_line(about.protocol)}"
+
+
+def titles(boards: Sequence[Leaderboard]) -> list[str]:
+    """Return what tables are about; behind a title that several have stands what tells them apart."""
+    found = []
+    names = [title(board) for board in boards]
+    for board, name in zip(boards, names, strict=True):
+        alike = [other for other, one in zip(boards, names, strict=True) if one == name]
+        told = [say(board) for say in TELL_APART if len({say(other) for other in alike}) > 1]
+        found.append(", ".join([name, *told]))
+    return [
+        f"{name} ({found[:place].count(name) + 1})" if found.count(name) > 1 else name
+        for place, name in enumerate(found)
+    ]
 
 
 def facts(board: Leaderboard) -> list[str]:
@@ -54,7 +83,7 @@ def measured_facts(board: Leaderboard) -> list[str]:
     about = board.about
     groups = ", ".join(f"{count} {one_line(group)}" for group, count in board.groups.items())
     count = f"{len(about.rows)} image{'s' if len(about.rows) > 1 else ''}{f' ({groups})' if groups else ''}"
-    said = [f"Data {one_line(about.fingerprint)}, {count}. {one_line(about.protocol_description)}".strip()]
+    said = [f"Data {one_line(about.fingerprint)}, {count}. Protocol: {one_line(about.protocol_description)}".strip()]
     if not about.complete:
         said.append("These are not all images of the split.")
     others = [
@@ -62,10 +91,39 @@ def measured_facts(board: Leaderboard) -> list[str]:
     ]
     if others:
         said.append(f"The protocol was described in other words in: {_listed(others)}.")
+    said += [f"{heading(name)} was not measured." for name in _unmeasured(board)]
+    apart = board.other_inputs
+    if apart:
+        said.append(
+            f"The scores of the unprocessed input must agree and do not, image by image, between: {_listed(apart)}. The images, or how "
+            "they were compared, cannot be the same."
+        )
     on_devices = _on_devices(board)
     if on_devices:
         said.append(f"Time is that of one image, the median, the recipe's forward pass alone, on {on_devices}.")
     return said
+
+
+def main_columns(board: Leaderboard) -> list[str]:
+    """Return the scores without those of views and of coarse maps, unless there are no others."""
+    return [name for name in board.columns if not name.startswith(VIEWS)] or board.columns
+
+
+def summary(board: Leaderboard) -> Grid:
+    """Return the ranking as it fits on a terminal: the main scores, and of the costs the parameters."""
+    whole = ranking(board)
+    shown = {
+        "rank",
+        "recipe",
+        "run",
+        *score_headings(main_columns(board), board.ranked_by),
+        *comparison_headings(board),
+        COSTS[0],
+    }
+    places = [place for place, name in enumerate(whole.headings) if name in shown]
+    numeric = frozenset(new for new, place in enumerate(places) if place in whole.numeric)
+    rows = [[row[place] for place in places] for row in whole.rows]
+    return Grid(whole.title, [whole.headings[place] for place in places], rows, numeric)
 
 
 def ranking(board: Leaderboard) -> Grid:
@@ -95,18 +153,25 @@ def group_means(board: Leaderboard, group: str) -> Grid:
     return Grid(f"{one_line(group)}, {board.groups[group]} images", headings, rows, _numeric(headings, scores))
 
 
-def published(board: Leaderboard, group: str = OVERALL) -> Grid:
-    """Return what papers print, in their digits and our units; of a group the rows that have it."""
-    scores = score_headings(board.columns)
+def published(board: Leaderboard, group: str = OVERALL, columns: Sequence[str] | None = None) -> Grid:
+    """Return what papers print, in their digits and our units; of a group the rows that have it.
+
+    Args:
+        board: the table.
+        group: of the images.
+        columns: the scores that are shown; by default those of the results, and behind them those that papers alone have.
+    """
+    columns = [*board.columns, *board.printed_columns] if columns is None else columns
+    scores = score_headings(columns)
     rows = [
         [
             Cell(row.method),
             Cell(source(row)),
-            *printed_cells(row, group, board.columns),
+            *printed_cells(row, group, columns),
             Cell(row.printed.parameters_millions or ""),
         ]
         for row in board.published
-        if {*board.columns} & {*row.scores.get(group, {})}
+        if {*columns} & {*row.scores.get(group, {})}
     ]
     headings = ["method", "source", *scores, "parameters (M)"]
     what = "published" if group == OVERALL else f"published, {group}"
@@ -131,6 +196,21 @@ def score_headings(columns: Sequence[str], ranked_by: str | None = None) -> list
 def comparison_headings(board: Leaderboard) -> list[str]:
     """Return what stands above the comparison with one result; nothing where there is none."""
     return [f"against {one_line(board.against.run)}", "p"] if board.against else []
+
+
+def _short_hash(settings: str) -> str:
+    return hashlib.sha256(settings.encode()).hexdigest()[:8] if settings else "not known"
+
+
+def _unmeasured(board: Leaderboard) -> list[str]:
+    """Name the metrics of the protocol that no result has a score in."""
+    settings = board.about.protocol_settings
+    if settings is not None:
+        named = settings.get("metrics")
+    else:
+        named = PROTOCOLS[board.about.protocol].metrics if board.about.protocol in PROTOCOLS else ()
+    known = [name for name in IMAGE_METRICS if isinstance(named, list | tuple) and name in named]
+    return [name for name in known if not any(column.endswith(name) for column in board.columns)]
 
 
 def _on_devices(board: Leaderboard) -> str:

@@ -13,7 +13,7 @@ from dualpixel.evaluate.leaderboard.grids import (
     printed_groups,
     published,
     ranking,
-    title,
+    titles,
 )
 from dualpixel.evaluate.leaderboard.tables import Leaderboard
 from dualpixel.terminal import one_line
@@ -27,12 +27,12 @@ def markdown(boards: Sequence[Leaderboard], left_out: Sequence[str] = ()) -> str
         left_out: lines about results that are in none of them.
     """
     count = sum(len(board.entries) for board in boards)
-    lines = ["# Leaderboard", "", f"{count} results, by dualpixel {__version__}. {INTERVALS}", ""]
+    lines = ["# Leaderboard", "", f"{count} results{_pointer(left_out)}, by dualpixel {__version__}. {INTERVALS}", ""]
     bases = [board.against.run for board in boards if board.against]
     if bases:
         lines += [COMPARED.format(escape(one_line(bases[0]))), ""]
-    for board in boards:
-        lines += [f"## {escape(title(board))}", ""]
+    for board, title in zip(boards, titles(boards), strict=True):
+        lines += [f"## {escape(title)}", ""]
         lines += [line for fact in facts(board) for line in (escape(fact), "")]
         lines += [*markdown_table(ranking(board)), ""]
         grids = [group_means(board, group) for group in board.groups]
@@ -44,6 +44,10 @@ def markdown(boards: Sequence[Leaderboard], left_out: Sequence[str] = ()) -> str
     if left_out:
         lines += ["## Left out", "", *_listed(left_out)]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _pointer(left_out: Sequence[str]) -> str:
+    return f" ([{len(left_out)} left out](#left-out))" if left_out else ""
 
 
 def _listed(lines: Iterable[str]) -> list[str]:

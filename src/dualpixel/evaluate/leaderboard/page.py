@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dualpixel import __version__
-from dualpixel.evaluate.leaderboard.grids import COMPARED, INTERVALS, title
+from dualpixel.evaluate.leaderboard.grids import COMPARED, INTERVALS, titles
 from dualpixel.evaluate.leaderboard.page_boards import measured_board, unmeasured_board
 from dualpixel.evaluate.leaderboard.page_images import Pictures, image_data
 from dualpixel.evaluate.leaderboard.printed import published_boards
@@ -50,12 +50,9 @@ def page(boards: Sequence[Leaderboard], left_out: Sequence[str] = (), thumbnails
 
 def _data(boards: Sequence[Leaderboard], left_out: Sequence[str], thumbnails: int) -> dict[str, Any]:
     pictures = Pictures(thumbnails)
-    names = [title(board) for board in boards]
     tables = []
-    for board in boards:
-        table = measured_board(board)
-        if names.count(table["title"]) > 1:
-            table["title"] += f", data {one_line(board.about.fingerprint)}"
+    for board, name in zip(boards, titles(boards), strict=True):
+        table = measured_board(board) | {"title": name}
         table["images"], of_rows = image_data(board, pictures)
         for row, details in zip(table["rows"], of_rows, strict=False):  # the results come first
             row.update(details)

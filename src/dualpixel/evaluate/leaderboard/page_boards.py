@@ -14,6 +14,7 @@ from dualpixel.evaluate.leaderboard.cells import (
     input_cells,
     macs_size,
     name_cells,
+    operations_counted,
     printed_cells,
     rank_cell,
     score_cells,
@@ -28,7 +29,7 @@ from dualpixel.evaluate.leaderboard.grids import (
 )
 from dualpixel.evaluate.leaderboard.printed import UNKNOWN, PublishedBoard
 from dualpixel.evaluate.leaderboard.tables import HIGHER_IS_BETTER, Leaderboard, Row
-from dualpixel.evaluate.published import COLUMNS, PublishedRow
+from dualpixel.evaluate.published import PublishedRow
 from dualpixel.metrics.per_image import OVERALL
 from dualpixel.terminal import one_line
 
@@ -51,9 +52,8 @@ def measured_board(board: Leaderboard) -> Data:
         ``axes``, what a plot may have along its x axis; ``doubts`` and ``sources`` of the published rows.
     """
     rows = board.printed_alike
-    beside = [name for name in COLUMNS if name not in board.columns and _is_printed(rows, name)]
     groups = list(dict.fromkeys([*board.groups, *printed_groups(rows)]))
-    made = _Table(board.columns, board.ranked_by, groups, comparison_headings(board), beside)
+    made = _Table(board.columns, board.ranked_by, groups, comparison_headings(board), board.printed_columns)
     tables = [score_cells(board, group, board.columns) for group in (OVERALL, *groups)]
     for row, *scores in zip(board.rows, *tables, strict=True):
         compared = comparison_cells(row, board.ranked_by) if board.against else []
@@ -180,10 +180,6 @@ def _score_columns(columns: Sequence[str], ranked_by: str | None = None) -> list
     ]
 
 
-def _is_printed(rows: Sequence[PublishedRow], column: str) -> bool:
-    return any(column in row.scores.get(OVERALL, {}) for row in rows)
-
-
 def _costs(row: Row) -> dict[str, float]:
     """Return what a result may be plotted against; only numbers of the same axis are comparable."""
     result = row.entry.result
@@ -203,9 +199,11 @@ def _printed_costs(row: PublishedRow) -> tuple[list[Cell], dict[str, float]]:
         axes[PARAMETERS] = float(printed.parameters_millions) * 1e6
         cells[0] = Cell(f"{printed.parameters_millions} M", value=axes[PARAMETERS])
     if printed.operations_giga:
-        said = f"operations as printed: {row.table.operations_said}"
-        axes[said] = float(printed.operations_giga) * 1e9
-        cells[1] = Cell(f"{printed.operations_giga} G as printed", value=axes[said])
+        counted = operations_counted(row)
+        axes[f"operations as printed: {row.table.operations_said}; {counted}"] = float(printed.operations_giga) * 1e9
+        cells[1] = Cell(
+            f"{printed.operations_giga} G as printed: {counted}"
+        )  # without a value: it is not sorted among ours
     if total := printed.seconds.get("total"):
         axes[f"seconds as printed by {row.citation}"] = float(total)
         cells[2] = Cell(f"{total} s as printed", value=float(total))

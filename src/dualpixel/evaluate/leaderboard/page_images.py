@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from dualpixel.evaluate.leaderboard.cells import decimals, heading
-from dualpixel.evaluate.leaderboard.tables import HIGHER_IS_BETTER, INPUT, Entry, Leaderboard
+from dualpixel.evaluate.leaderboard.cells import heading
+from dualpixel.evaluate.leaderboard.tables import HIGHER_IS_BETTER, INPUT, Entry, Leaderboard, decimals
 from dualpixel.evaluate.thumbnails import find_thumbnails
 from dualpixel.terminal import one_line
 

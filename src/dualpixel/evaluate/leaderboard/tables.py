@@ -1,9 +1,11 @@
 """Leaderboards: which results may stand in one table, and in which order.
 
-A table is made of results on the same images by the same protocol: same data set, split, fingerprint, images and protocol. Nothing
-else is ranked together. What papers print of the same data set by the same protocol goes with a table, unranked.
+A table is made of results on the same images by the same protocol: same data set, version, split, fingerprint, images, protocol and,
+where results have them, settings of the protocol. Nothing else is ranked together. What papers print of the same data set by the same
+protocol goes with a table, unranked.
 """
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from dualpixel.evaluate.published import COLUMNS, PUBLISHED_SPLIT, RENDERED, PublishedRow, published_rows
+from dualpixel.evaluate.comparable import not_whole, other_images
+from dualpixel.evaluate.protocol import WORDS_ONLY
+from dualpixel.evaluate.published import COLUMNS, PublishedRow, published_rows
 from dualpixel.evaluate.result import Result
 from dualpixel.evaluate.statistics import Comparison, compare, mean_interval
 from dualpixel.metrics.per_image import OVERALL
@@ -141,11 +145,31 @@ class Leaderboard:
         return found
 
     @cached_property
+    def other_inputs(self) -> list[str]:
+        """The first run and those where the input of any image has a score that reads otherwise than there; none where all agree."""
+        keys = [row["key"] for row in self.about.rows]
+        first: dict[str, tuple[Entry, list[float]]] = {}
+        apart: dict[str, None] = {}
+        for one in self.entries:
+            for name in (INPUT + name for name in self.columns):
+                if one.scores(name) is None:
+                    continue
+                scores = one.per_image(name, keys)
+                base, known = first.setdefault(name, (one, scores))
+                if scores != known and np.abs(np.subtract(scores, known)).max() > 10 ** -decimals(name):
+                    apart |= {base.run: None, one.run: None}
+        return [*apart]
+
+    @cached_property
     def printed_alike(self) -> list[PublishedRow]:
-        """What papers print of this data set by this protocol; nothing beside a part of it, or rendered views."""
-        about = self.about
-        whole = about.complete and about.split == PUBLISHED_SPLIT and RENDERED not in about.fingerprint
-        return [row for row in self._printed() if row.protocol == about.protocol] if whole else []
+        """What papers print of these images by this protocol; nothing beside a part of the set, or rendered views."""
+        return [row for row in self._by_protocol() if not other_images(row, self.about)]
+
+    @cached_property
+    def printed_columns(self) -> list[str]:
+        """The scores that published rows of `printed_alike` alone have."""
+        printed = {name for row in self.printed_alike for name in row.means[OVERALL]}
+        return [name for name in COLUMNS if name in printed and name not in self.columns]
 
     @cached_property
     def published(self) -> list[PublishedRow]:
@@ -154,10 +178,20 @@ class Leaderboard:
 
     @cached_property
     def not_shown(self) -> dict[str, int]:
-        """Protocol, or "another or unknown protocol" -> how many published rows of this data set do not stand here."""
+        """Protocol, or why else -> how many published rows of this data set do not stand here."""
         shown = {id(row) for row in self.published}
-        names = [row.protocol or "another or unknown protocol" for row in self._printed() if id(row) not in shown]
+        alike = {id(row) for row in self._by_protocol()}
+        names = []
+        for row in self._printed():
+            if id(row) not in shown:
+                others = other_images(row, self.about) if id(row) in alike else None
+                protocol = row.protocol or "another or unknown protocol"
+                names.append(f"{protocol} ({others})" if others else protocol)
         return {name: names.count(name) for name in sorted({*names})}
+
+    def _by_protocol(self) -> list[PublishedRow]:
+        about = self.about
+        return [] if not_whole(about) else [row for row in self._printed() if row.protocol == about.protocol]
 
     def _printed(self) -> list[PublishedRow]:
         return [row for row in published_rows(self.about.dataset) if row.means.get(OVERALL)]
@@ -169,6 +203,8 @@ class Leaderboard:
 def leaderboards(entries: Iterable[Entry], against: Path | None = None) -> list[Leaderboard]:
     """Put results into tables, sorted by data set, split, protocol and fingerprint.
 
+    A result without settings of its protocol goes with those of the same id that have some, unless they differ.
+
     Args:
         entries: all results.
         against: resolved folder of the run that others are compared with, in the tables where it stands.
@@ -177,10 +213,27 @@ def leaderboards(entries: Iterable[Entry], against: Path | None = None) -> list[
     for one in entries:
         result = one.result
         images = tuple(sorted(row["key"] for row in result.rows))
-        about = (result.dataset, result.split, result.protocol, result.fingerprint, result.complete, images)
-        tables.setdefault(about, []).append(one)
+        data = (result.dataset, result.split, result.protocol, result.fingerprint, result.dataset_version)
+        tables.setdefault((*data, result.complete, images, settings_of(result)), []).append(one)
+    for *about, settings in [*tables]:
+        others = [] if settings else [one for one in tables if one[:-1] == tuple(about) and one[-1]]
+        if len(others) == 1:
+            tables[others[0]] += tables.pop((*about, settings))
     made = []
     for about in sorted(tables):
         base = next((one for one in tables[about] if one.folder == against), None)
         made.append(Leaderboard(tables[about], base))
     return made
+
+
+def decimals(column: str) -> int:
+    """Return how many digits of a score are shown behind the point."""
+    return 3 if column.endswith("psnr") else 4
+
+
+def settings_of(result: Result) -> str:
+    """Return the settings of a result's protocol that decide on scores, as text; nothing where it has none."""
+    if result.protocol_settings is None:
+        return ""
+    deciding = {name: value for name, value in result.protocol_settings.items() if name not in WORDS_ONLY}
+    return json.dumps(deciding, sort_keys=True)

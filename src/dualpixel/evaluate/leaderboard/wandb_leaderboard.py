@@ -23,7 +23,7 @@ from dualpixel.evaluate.leaderboard.cells import (
     score_cells,
     source,
 )
-from dualpixel.evaluate.leaderboard.grids import NUMERIC, doubts, facts, title
+from dualpixel.evaluate.leaderboard.grids import NUMERIC, doubts, facts, titles
 from dualpixel.evaluate.leaderboard.tables import Leaderboard, Row
 from dualpixel.evaluate.published import PublishedRow
 from dualpixel.metrics.per_image import OVERALL
@@ -58,7 +58,8 @@ def publish(boards: Sequence[Leaderboard], files: Sequence[Path], project: str, 
         mode: "online" or "offline"; by default $WANDB_MODE, else online where there is a key.
 
     Returns:
-        The address of the run's page; offline the command that sends it, and nothing else that may lie beside it.
+        The address of the run's page; offline that nothing was sent, and why, and the command that sends it, and nothing else that may
+        lie beside it.
 
     Raises:
         DualPixelError: no such mode, a file that is not there, or a server that does not take the run.
@@ -68,7 +69,7 @@ def publish(boards: Sequence[Leaderboard], files: Sequence[Path], project: str, 
     if missing:
         raise DualPixelError(f"{missing[0]}: no such file to publish")
     os.environ.setdefault("WANDB_SILENT", "true")
-    online = _is_online(mode)
+    offline = why_offline(mode)
     # else W&B keeps the files of artifacts that are not sent yet in the user's home
     os.environ.setdefault("WANDB_DATA_DIR", str(Path(os.environ.get("WANDB_DIR") or ".").resolve() / "wandb" / "data"))
     import wandb
@@ -87,8 +88,8 @@ def publish(boards: Sequence[Leaderboard], files: Sequence[Path], project: str, 
         if not others:  # ends its process and its threads
             wandb.teardown()
     folder = Path(run.dir).parent
-    if not online:
-        return f"wandb sync {shlex.quote(str(folder))}"
+    if offline:
+        return f"nothing was sent to W&B: {offline}. This sends it:\nwandb sync {shlex.quote(str(folder))}"
     _send(folder)
     return f"{wandb.Settings(base_url=base_url()).app_url}/{quote(entity)}/{quote(name)}/runs/{run.id}"
 
@@ -111,10 +112,10 @@ def _log(run: "Run", boards: Sequence[Leaderboard], files: Sequence[Path]) -> No
     from wandb import Artifact
 
     tables: dict[str, Any] = {}
-    for board in boards:
+    for board, title in zip(boards, titles(boards), strict=True):
         key = _key(board, tables)
         tables[key] = _table(table_rows(board))
-        run.config.update({key: {"title": title(board), "facts": facts(board), "doubtful": doubts(board)}})
+        run.config.update({key: {"title": title, "facts": facts(board), "doubtful": doubts(board)}})
     run.log(tables)
     artifact = Artifact(LEADERBOARD, type=LEADERBOARD, metadata={"boards": list(tables)})
     for place, file in enumerate(files):
@@ -172,13 +173,24 @@ def _published(board: Leaderboard, row: PublishedRow, groups: Sequence[str]) -> 
     return found | {"parameters": float(millions) * 1e6 if millions else None}
 
 
-def _is_online(mode: str | None) -> bool:
-    mode = mode or os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+def why_offline(mode: str | None = None) -> str | None:
+    """Return why a leaderboard would not be sent; None where it would be.
+
+    Args:
+        mode: as `publish` takes it.
+
+    Raises:
+        DualPixelError: no such mode, or no key for an online one.
+    """
+    said = mode or os.environ.get("WANDB_MODE")
+    if not said and not has_key():
+        return f"there is no key for {base_url()}"
+    mode = said or "online"
     if mode not in ("online", "offline", "dryrun"):
         raise DualPixelError(f"W&B mode {mode!a}: a leaderboard is published online or offline; set WANDB_MODE so")
     if mode == "online" and not has_key():
         raise DualPixelError("no key for W&B: set WANDB_API_KEY, run `wandb login`, or set WANDB_MODE=offline")
-    return mode == "online"
+    return None if mode == "online" else f"the mode is {mode}"
 
 
 def _send(folder: Path) -> None:

@@ -29,6 +29,12 @@ function linearTicks(low, high) {
   return ticks;
 }
 
+/** Return the marks of a logarithmic axis; those of a plain one where there would be fewer than three. */
+function ticksAlong(low, high) {
+  const ticks = logarithmicTicks(low, high);
+  return ticks.length < 3 ? linearTicks(low, high) : ticks;
+}
+
 /** Return the points of an axis: rows with both numbers. */
 function plotted(board, rows, axis) {
   return rows
@@ -88,7 +94,7 @@ function drawPlot(board, points, axis, width) {
     );
   }
   let end = -Infinity;
-  for (const value of logarithmicTicks(10 ** x[0], 10 ** x[1])) {
+  for (const value of ticksAlong(10 ** x[0], 10 ** x[1])) {
     svg.append(element("svg:line", { class: "grid", x1: across(value), x2: across(value), y1: frame.top, y2: frame.bottom }));
     const text = shortNumber(value, seconds);
     if (across(value) - 4 * text.length <= end) continue;

@@ -9,6 +9,7 @@ function start() {
   for (const board of boards) byId(board.data.measured ? "contents-measured" : "contents-published").append(board.link);
   byId("boards").replaceChildren(...boards.map((board) => board.element));
   if (content.left_out.length) {
+    byId("made").append("; ", element("a", { href: "#left-out" }, `${content.left_out.length.toLocaleString("en")} left out`));
     byId("left-out").hidden = false;
     byId("left-out").lastElementChild.replaceChildren(...content.left_out.map((line) => element("li", {}, line)));
   }
