@@ -15,9 +15,10 @@ from dualpixel.commands.configurations import CLASSES, check_settings, resolve_n
 from dualpixel.commands.nimat import nimat
 from dualpixel.data import DualPixelData
 from dualpixel.data.registry import card_names
-from dualpixel.evaluate.columns import IMAGE_METRICS
+from dualpixel.evaluate.columns import COLUMNS, IMAGE_METRICS
+from dualpixel.evaluate.printed_tables import PAPERS
 from dualpixel.evaluate.protocols import PROTOCOLS, get_protocol
-from dualpixel.evaluate.published import COLUMNS, PAPERS, published_rows
+from dualpixel.evaluate.published import published_rows
 from dualpixel.paths import resource_names
 from dualpixel.recipes import Recipe
 from dualpixel.recipes.configuration import check_arguments, find_class

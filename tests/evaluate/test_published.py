@@ -6,8 +6,10 @@ import yaml
 
 from dualpixel import DualPixelError
 from dualpixel.data.registry import card_names, get_card
+from dualpixel.evaluate.columns import COLUMNS
+from dualpixel.evaluate.printed_tables import PAPERS
 from dualpixel.evaluate.protocols import get_protocol
-from dualpixel.evaluate.published import COLUMNS, PAPERS, TABLES, load_published, published_rows
+from dualpixel.evaluate.published import TABLES, load_published, published_rows
 from dualpixel.evaluate.sanity import Printed
 
 ROWS = {

@@ -5,7 +5,8 @@ import pytest
 from made_results import made_result, save
 
 import dualpixel
-from dualpixel.evaluate.published import PAPERS, published_rows
+from dualpixel.evaluate.printed_tables import PAPERS
+from dualpixel.evaluate.published import published_rows
 from dualpixel.evaluate.recipe_networks import name_of, network_of, network_tested, unseen_overlays
 from dualpixel.evaluate.reproduction import compare_with_published, save_reproduction, show_reproduction
 from dualpixel.paths import resource_names

@@ -60,6 +60,13 @@ def column_names(
     return names + [MAP_PREFIXES[truth][one] + name for one in maps for name in MAP_METRICS[truth]]
 
 
+COLUMNS = (
+    *column_names(OUTPUTS, IMAGE_METRICS, with_input=True),
+    *(one for truth in MAP_METRICS for one in column_names((), (), False, tuple(MAP_PREFIXES[truth]), truth)),
+)
+"""The columns that results of ours can have."""
+
+
 def check_monitor(monitor: str, outputs: Sequence[str], metrics: Sequence[str]) -> None:
     """Refuse, before an epoch is spent, to keep the best checkpoint by a score that will never be there.
 

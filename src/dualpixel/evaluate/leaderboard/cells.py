@@ -37,7 +37,7 @@ def device(result: Result) -> str:
     name = one_line(str(known.get("device_name") or known.get("device") or "an unknown device"))[:DEVICE_LETTERS]
     threads, precision = known.get("threads"), one_line(str(known.get("precision") or ""))[:DEVICE_LETTERS]
     if known.get("device") == "cpu" and type(threads) is int and 0 < threads < MOST_THREADS:
-        name += f", {threads} threads"
+        name += f", {threads} thread{'s' if threads > 1 else ''}"
     return f"{name}, precision {precision}" if precision and precision not in FULL_PRECISION else name
 
 

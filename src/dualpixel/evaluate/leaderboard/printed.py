@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from dualpixel.evaluate.columns import COLUMNS
 from dualpixel.evaluate.leaderboard.tables import RANKED_BY, Leaderboard
 from dualpixel.evaluate.protocols import get_protocol
-from dualpixel.evaluate.published import COLUMNS, PUBLISHED_SPLIT, PublishedRow, published_rows
+from dualpixel.evaluate.published import PUBLISHED_SPLIT, PublishedRow, published_rows
 from dualpixel.metrics.per_image import OVERALL
 
 UNKNOWN = "another or unknown protocol"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dualpixel.errors import DualPixelError
+from dualpixel.evaluate.columns import COLUMNS
 from dualpixel.evaluate.leaderboard.tables import Entry
-from dualpixel.evaluate.published import COLUMNS
 from dualpixel.evaluate.result import RESULT, Result, load_result
 from dualpixel.evaluate.sanity import EXACT, check_result
 from dualpixel.metrics.per_image import OVERALL

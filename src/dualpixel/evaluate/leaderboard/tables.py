@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from dualpixel.evaluate.columns import COLUMNS
 from dualpixel.evaluate.comparable import not_whole, other_images
 from dualpixel.evaluate.protocol import WORDS_ONLY
-from dualpixel.evaluate.published import COLUMNS, PublishedRow, published_rows
+from dualpixel.evaluate.published import PublishedRow, published_rows
 from dualpixel.evaluate.result import Result
 from dualpixel.evaluate.statistics import Comparison, compare, mean_interval
 from dualpixel.metrics.per_image import OVERALL
