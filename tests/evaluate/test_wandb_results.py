@@ -169,3 +169,9 @@ def test_a_summary_is_plain_numbers():
 def _table(stored, prefix):
     content = json.loads((stored.folder / stored.summary[prefix + "images.path"]).read_text())
     return content["columns"], content["data"]
+
+
+def test_a_group_of_all_images_does_not_repeat_the_means():
+    scores = {"psnr": [20.0, 24.0, 25.0]}
+    assert "measured/psnr" not in summary_of(made_result(scores, ["measured"] * 3))
+    assert summary_of(made_result(scores, ["measured", "measured", ""]))["measured/psnr"] == 22.0

@@ -197,6 +197,8 @@ class Scores(DuringEvaluation):
         times = [one for one in columns.pop(SECONDS, torch.empty(0)).tolist() if not math.isnan(one)]
         means = summarise(columns, [self._samples.group(row) for row in range(len(self._samples))])
         for group, values in means.items():
+            if group != OVERALL and values == means[OVERALL]:  # the only group: charts of it would repeat the others
+                continue
             prefix = f"{stage}/" if group == OVERALL else f"{stage}/{group}/"
             # a diverged network scores NaN, and what watches a score must hear of it; LPIPS may just not be there
             known = {

@@ -69,6 +69,7 @@ def summary_of(result: Result) -> dict[str, Any]:
     means = {
         (column if group == OVERALL else f"{one_line(group)}/{column}"): value
         for group, values in result.means.items()
+        if group == OVERALL or values != result.means[OVERALL]  # the only group would repeat it
         for column, value in values.items()
     }
     known = {name: value for name, value in means.items() if _is_number(value)}
