@@ -243,7 +243,8 @@ def test_the_best_checkpoint_is_kept_when_training_is_ended_by_hand(root, tmp_pa
     stop.write_text(yaml.safe_dump({"trainer": {"callbacks": [told]}}))
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
-    before = signal.getsignal(signal.SIGINT)
+    # what a shell starts in the background is deaf to it
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(SystemExit):
         main(["fit", "--config", str(TOP / "recipes" / "dpdnet.yaml"), "--config", str(root / "small.yaml"), "--config", str(stop),
               "--run.root", str(tmp_path), "--run.name", "stopped", "--wandb.log_best", "true", "--panels.count", "0"])  # fmt: skip

@@ -40,10 +40,11 @@ def published(tmp_path_factory):
     for place, file in enumerate(files):
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"content {place}")
-    wandb.teardown()  # runs that other tests of this process have left open
+    wandb.teardown()
     before = {*threading.enumerate()}
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr(wandb, "run", None)  # other tests of this process may have left one behind
         patch.setenv("WANDB_MODE", "offline")
         patch.setenv("WANDB_RUN_ID", "others00")
         patch.setenv("WANDB_RESUME", "must")
