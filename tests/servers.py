@@ -12,7 +12,34 @@ import pytest
 from dualpixel.data import requests
 
 
-class FolderServer:
+class LoopbackServer:
+    """A server on a free port of the loopback address, as long as the block lasts.
+
+    Args:
+        handler: what answers; its class attribute ``owner`` is this object.
+        server: the class of the server.
+
+    Attributes:
+        url: its address.
+    """
+
+    def __init__(
+        self, handler: type[BaseHTTPRequestHandler], server: type[ThreadingHTTPServer] = ThreadingHTTPServer
+    ) -> None:
+        self._server = server(("127.0.0.1", 0), type("Handler", (handler,), {"owner": self}))
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self):
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class FolderServer(LoopbackServer):
     """Serves a folder over HTTP; use it as a context manager.
 
     Args:
@@ -31,17 +58,7 @@ class FolderServer:
         self.faults: dict[str, list[tuple | None]] = {}
         self.asked: list[tuple[str, int]] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> "FolderServer":
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(_Handler)
 
     def names(self) -> list[str]:
         """Names of the shards that were asked for, in order."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from servers import LoopbackServer
+
 KEY = "0" * 40
 """What looks like a key."""
 
@@ -34,7 +36,7 @@ class TakenRun:
         return [self.history[place] for place in sorted(self.history)]
 
 
-class WandbIntake:
+class WandbIntake(LoopbackServer):
     """Takes runs; use it as a context manager.
 
     Args:
@@ -49,18 +51,8 @@ class WandbIntake:
         self.runs: dict[str, TakenRun] = {}
         self.status = status
         self.lock = threading.Lock()
-        self._server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__(_Handler, _Server)
         self.environment = {"WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
-
-    def __enter__(self) -> "WandbIntake":
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
     def answer(self, operation: str, given: dict[str, Any]) -> Any:
         """Return the data of the answer to an operation of GraphQL."""

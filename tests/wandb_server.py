@@ -11,15 +11,17 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
+
+from servers import LoopbackServer
 
 RESPONSES = Path(__file__).parent / "evaluate" / "leaderboard" / "wandb_responses"
 KEY = "0123456789" * 4
 
 
-class WandbServer:
+class WandbServer(LoopbackServer):
     """Answers GraphQL queries and hands out files; use it as a context manager.
 
     Attributes:
@@ -37,18 +39,11 @@ class WandbServer:
         self.faults: dict[str, tuple] = {}
         self.changes: dict[str, Callable[[dict[str, Any]], None]] = {}
         self.closing = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> "WandbServer":
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
-        return self
+        super().__init__(_Handler)
 
     def __exit__(self, *error: object) -> None:
         self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__(*error)
 
     def answer(self, query: str, variables: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return the name of an operation and the stored answer to it."""

@@ -27,6 +27,7 @@ OFFLINE = WandbOptions(mode="offline")
 @pytest.fixture(autouse=True)
 def no_key(monkeypatch, tmp_path):
     """A machine on which nobody has logged in to Weights & Biases."""
+    wandb.teardown()  # or the address of a process that other tests began would be put back in the end
     for name in [one for one in os.environ if one.startswith("WANDB_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
